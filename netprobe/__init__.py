@@ -1,0 +1,1 @@
+"""netprobe: what a perturbation does inside a trained network."""

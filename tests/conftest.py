@@ -1,0 +1,27 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets; the test skips, saying how to get it, when there is none."""
+    root = os.environ.get("NETPROBE_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("needs real data: set NETPROBE_DATA to a folder of data sets (README, section Data)")
+    return Path(root)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts from the same global random state."""
+    torch.manual_seed(0)
