@@ -1,0 +1,61 @@
+"""A data set that has been found but not yet read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netprobe.data.dataset import Data
+from netprobe.data.stratify import stratified
+from netprobe.errors import unknown
+
+VALIDATION = ("val", "valid", "validation")
+SPLITS = ("train", "test", *VALIDATION)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labels that are known and inputs that are read on demand, so that `limit` reads only what it keeps.
+
+    `read` takes (n,) int64 positions and returns those inputs as `Data.stored` wants them, a tensor of its
+    own.
+    """
+
+    name: str
+    split: str
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    read: Callable[[np.ndarray], Tensor]
+    sample_rate: int | None = None
+
+    def load(self, limit: int | None = None, seed: int = 0) -> Data:
+        """All samples, or `limit` of them, every class keeping its share."""
+        everything = np.arange(len(self.labels))
+        index = everything if limit is None else stratified(self.labels, limit, seed)
+        labels = torch.from_numpy(self.labels[index].astype(np.int64))
+        return Data(self.read(index), labels, self.classes, self.name, self.split, self.sample_rate)
+
+
+def choose_split(split: str | None, available: Iterable[str], name: str) -> str:
+    """Which of the parts that `name` has is meant by `split`.
+
+    None means the held-out part, and all of a set without parts. "val", "valid" and "validation" are one
+    name, and "test" means the validation part of a set that has no test part (ImageNet, Imagenette). A set
+    without parts has the single part "all".
+    """
+    available = tuple(available)
+    meant = {None: ("test", *VALIDATION, "all"), "test": ("test", *VALIDATION)}
+    meant |= {spelling: (spelling, *VALIDATION) for spelling in VALIDATION}
+    for candidate in meant.get(split, (split,)):
+        if candidate in available:
+            return candidate
+    whole = (
+        f"{name} has no train and test parts: leave split out, or pass 'all'."
+        if available == ("all",)
+        else ""
+    )
+    raise unknown(f"split of {name}", split or "test", available, whole)
