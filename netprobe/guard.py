@@ -1,0 +1,68 @@
+"""Leave a model, and the random state, exactly as they were found."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
+    """`model` in eval mode with frozen parameters inside; afterwards everything is as before.
+
+    Restored, also after an exception: the training flag of every module, `requires_grad` and `.grad` of every
+    parameter, the value of every buffer, and the global random state of torch (all devices in use), numpy and Python.
+    Hooks are the business of whoever registers them (`netprobe.sites.listening` removes its own).
+    Cost: one copy of the buffers.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    with _random_state(model):
+        try:
+            model.eval()
+            model.requires_grad_(False)
+            yield model
+        finally:
+            _restore(modes, parameters, buffers)
+
+
+def _restore(modes: list, parameters: list, buffers: list) -> None:
+    for module, training in modes:
+        module.training = training
+    for parameter, requires_grad, grad in parameters:
+        parameter.requires_grad_(requires_grad)
+        parameter.grad = grad
+    with torch.no_grad():
+        for buffer, value in buffers:
+            if not torch.equal(buffer, value):
+                buffer.copy_(value)
+
+
+@contextlib.contextmanager
+def _random_state(model: nn.Module) -> Iterator[None]:
+    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=sorted(devices - {None})):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 and no autocast inside: at eps 8/255 TF32 alone moves a perturbation-to-signal ratio by percents."""
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn

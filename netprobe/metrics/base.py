@@ -1,0 +1,86 @@
+"""What a metric is, and what it reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+
+from netprobe.errors import NetprobeError
+from netprobe.observables import Observable
+from netprobe.sites import Site
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What one model's pass left behind, for one metric: its sites, the conditions, and the observables of each site."""
+
+    sites: Sequence[Site]
+    conditions: Sequence[str]
+    images: int
+    observables: dict[str, dict[tuple, Observable]]
+    coords: dict[str, Any]
+
+    @property
+    def perturbations(self) -> Sequence[str]:
+        """The conditions without "clean"."""
+        return self.conditions[1:]
+
+    def __call__(self, key: tuple) -> list[Any]:
+        """The observables of that key, one per site, in run order."""
+        return [self.observables[site.name][key] for site in self.sites]
+
+    def per_image(self, key: tuple) -> np.ndarray:
+        """Tables of a `PerImage` observable, shape (site, image, ...)."""
+        return np.stack([observable.table.read()[1] for observable in self(key)])
+
+    def dataset(self, variables: dict[str, xr.Variable], **coords: Any) -> xr.Dataset:
+        """A Dataset of `variables` with those coordinates of the pass, and of `coords`, whose dims occur in them."""
+        dims = {dim for variable in variables.values() for dim in variable.dims}
+        known = {name: c for name, c in self.coords.items() if set(np.atleast_1d(c[0])) <= dims}
+        return xr.Dataset(
+            variables, {**known, **({"bound": ["low", "high"]} if "bound" in dims else {}), **coords}
+        )
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """A quantity of the sites of a network, clean or clean against perturbed. Its fields are its settings.
+
+    at      "output" or "input": whether to listen to what the chosen sites return or to what they receive
+    sites   patterns as in `netprobe.selection`, for this metric alone; None uses those of the probe
+    """
+
+    at: str = "output"
+    sites: str | None = None
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if self.at not in ("output", "input"):
+            raise NetprobeError(f"{self.name}: at={self.at!r} is neither 'output' nor 'input'")
+
+    @abstractmethod
+    def observables(self, images: int) -> list[Observable]:
+        """Fresh observables that one site needs, for a data set of `images` images."""
+
+    @abstractmethod
+    def compute(self, readings: Readings) -> xr.Dataset:
+        """The quantity, from what was accumulated."""
+
+
+def variable(dims: str, values: Any, long_name: str, units: str, definition: str) -> xr.Variable:
+    """A variable that carries its own meaning; `dims` are separated by blanks."""
+    return xr.Variable(
+        dims.split(), values, {"long_name": long_name, "units": units, "definition": definition}
+    )
+
+
+def interval(dims: str, values: Any, of: xr.Variable, how: str) -> xr.Variable:
+    """The 95 % interval of the variable `of`: the same dims and a last one, bound = low, high."""
+    attrs = of.attrs
+    return variable(f"{dims} bound", values, f"95 % interval of {attrs['long_name']}", attrs["units"], how)

@@ -1,0 +1,217 @@
+"""What is accumulated at a site while the model runs: small states, updated inside the hook, merged exactly.
+
+Metrics say which observables they need (`Metric.observables`); two metrics that need the same one share it. Everything an
+observable sees is an `Observation`: the tensors of one site, for one batch of images, under every condition at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from netprobe.sites import Site
+from netprobe.streaming import CHUNK, ImageTable, Moments
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The tensor of one site for one batch, shape (conditions * batch, ...), condition by condition, clean first.
+
+    `images` holds the data-set position of each of the batch's images.
+    """
+
+    site: Site
+    tensor: Tensor
+    images: Tensor
+    conditions: int
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Shape (conditions, batch, locations, channels): one row of channel activations per location or token."""
+        channels_last = (
+            self.tensor.movedim(self.site.channel_axis, -1) if self.tensor.ndim > 2 else self.tensor
+        )
+        channels = channels_last.shape[-1] if channels_last.ndim > 1 else 1
+        return channels_last.reshape(self.conditions, len(self.images), -1, channels)
+
+    @cached_property
+    def flat(self) -> Tensor:
+        """Shape (conditions, batch, units): every unit of the layer, in the order in which the rows hold them."""
+        return self.rows.flatten(2)
+
+    def chunks(self) -> Iterator[slice]:
+        """Slices of the batch that fit the processor's cache."""
+        step = max(1, CHUNK // max(1, self.flat.shape[-1]))
+        yield from (slice(i, i + step) for i in range(0, len(self.images), step))
+
+
+class Observable(ABC):
+    """One running statistic at one site. Its `key` says what it is: equal keys, one shared instance."""
+
+    key: tuple
+
+    @abstractmethod
+    def update(self, observation: Observation) -> None:
+        """Take in one batch."""
+
+    @abstractmethod
+    def merge(self, other: Observable) -> None:
+        """Take in all that `other`, of the same key, has seen of other images."""
+
+    @abstractmethod
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """The whole state as named tensors, for writing to a file."""
+
+    @abstractmethod
+    def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Take over a state written by `state()`."""
+
+
+class PerImage(Observable):
+    """An observable that is a few numbers per image."""
+
+    def __init__(self) -> None:
+        self.table = ImageTable()
+
+    def merge(self, other: PerImage) -> None:
+        self.table.merge(other.table)
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        return {"table": self.table.state()}
+
+    def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
+        self.table = ImageTable.restore(state["table"])
+
+
+class Norms(PerImage):
+    """||a||_p of the clean tensor and ||a' - a||_p of every perturbed one, per image, over all its units.
+
+    values   (image, 1 + perturbations, order): the clean norms first, then those of the differences
+    """
+
+    def __init__(self, orders: tuple[str, ...] = ("1", "2", "inf")) -> None:
+        super().__init__()
+        self.orders = orders
+        self.key = ("norms", *orders)
+
+    def update(self, observation: Observation) -> None:
+        flat = observation.flat
+        values = flat.new_empty(len(observation.images), observation.conditions, len(self.orders))
+        for part in observation.chunks():
+            clean = flat[0, part]
+            scratch = torch.empty_like(clean)
+            self._norms(clean, scratch, values[part, 0])
+            for condition in range(1, observation.conditions):
+                torch.sub(flat[condition, part], clean, out=scratch)
+                self._norms(scratch, scratch, values[part, condition])
+        self.table.update(observation.images, values)
+
+    def _norms(self, x: Tensor, scratch: Tensor, out: Tensor) -> None:
+        """Write the norms of the rows of `x` to `out`; `scratch` may be `x` itself and is overwritten."""
+        for column, order in enumerate(self.orders):
+            if order == "2":
+                out[:, column] = torch.linalg.vector_norm(x, dim=1)
+        if self.orders != (
+            "2",
+        ):  # |x| once for both; torch's own vector_norm(ord=1, inf) is 8 to 50 times slower
+            torch.abs(x, out=scratch)
+        for column, order in enumerate(self.orders):
+            if order != "2":
+                out[:, column] = scratch.sum(1) if order == "1" else scratch.amax(1)
+
+
+class LocationHoyer(PerImage):
+    """Squared-Hoyer ratio across channels at every location, averaged over the locations of each image.
+
+        H(a) = ((||a||_1 / ||a||_2)^2 - 1) / (C - 1),   a in R^C
+
+    values   (image, condition, 2): mean of H over the locations where a is not all zero (NaN if there is none, or C = 1),
+             and the share of locations where it is
+    """
+
+    key = ("hoyer",)
+
+    def update(self, observation: Observation) -> None:
+        rows = observation.rows.flatten(0, 1)
+        absolute, squared = (rows.new_empty(rows.shape[:2]) for _ in range(2))
+        ones = rows.new_ones(rows.shape[2])
+        step = max(1, CHUNK // max(1, rows[0].numel()))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            scratch = torch.abs(part)  # one matrix-vector product sums over channels faster than sum(-1) does
+            torch.matmul(scratch, ones, out=absolute[start : start + step])
+            torch.matmul(torch.mul(part, part, out=scratch), ones, out=squared[start : start + step])
+        values = self._average(absolute, squared, rows.shape[2])
+        self.table.update(observation.images, values.unflatten(0, observation.rows.shape[:2]).transpose(0, 1))
+
+    @staticmethod
+    def _average(absolute: Tensor, squared: Tensor, channels: int) -> Tensor:
+        silent = squared == 0
+        ratio = (absolute.square_().div_(squared) - 1).div_(channels - 1 if channels > 1 else torch.nan)
+        spoken = (~silent).sum(1)
+        mean = ratio.masked_fill_(silent, 0).sum(1) / torch.where(spoken > 0, spoken, torch.nan)
+        return torch.stack([mean, silent.mean(1, dtype=mean.dtype)], -1)
+
+
+class ConditionMoments(Observable):
+    """Mean and covariance under every condition, of the channel rows ("channel") or of their mean per image ("pooled").
+
+    With `block` images to a block the moments are kept block by block, so that a jackknife can leave each out in turn;
+    0 keeps everything together. Blocks are of data-set positions, so they do not depend on the batching.
+    """
+
+    def __init__(self, unit: str = "channel", block: int = 0) -> None:
+        self.unit = unit
+        self.block = block
+        self.key = ("moments", unit, block)
+        self._moments: dict[tuple[int, int], Moments] = {}
+
+    def update(self, observation: Observation) -> None:
+        rows = observation.rows if self.unit == "channel" else observation.rows.mean(2, keepdim=True)
+        for block, members in self._blocks(observation.images):
+            for condition in range(observation.conditions):
+                self._at(condition, block, rows).update(rows[condition, members].flatten(0, 1))
+
+    def _blocks(self, images: Tensor) -> Iterator[tuple[int, Tensor | slice]]:
+        if not self.block:
+            yield 0, slice(None)
+            return
+        blocks = images // self.block
+        for block in blocks.unique().tolist():
+            inside = torch.nonzero(blocks == block).flatten()
+            first, last = int(inside[0]), int(inside[-1])
+            # neighbours in the batch, as always when the data set is read in order, need no copy
+            yield block, slice(first, last + 1) if last - first + 1 == len(inside) else inside
+
+    def _at(self, condition: int, block: int, rows: Tensor) -> Moments:
+        return self._moments.setdefault((condition, block), Moments(rows.shape[-1], rows.device))
+
+    def merge(self, other: ConditionMoments) -> None:
+        for place, moments in other._moments.items():
+            self._moments.setdefault(place, Moments(moments.size, moments.total.device)).merge(moments)
+
+    def blocks(self) -> list[int]:
+        """The blocks seen."""
+        return sorted({block for _, block in self._moments})
+
+    def moments(self, condition: int, without: int | None = None) -> Moments:
+        """Moments of all images under `condition`, `without` one block."""
+        parts = [m for (c, b), m in self._moments.items() if c == condition and b != without]
+        if len(parts) == 1:
+            return parts[0]
+        total = Moments(parts[0].size, parts[0].total.device)
+        for part in parts:
+            total.merge(part)
+        return total
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        return {f"{condition},{block}": m.state() for (condition, block), m in self._moments.items()}
+
+    def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
+        places = {tuple(map(int, place.split(","))): value for place, value in state.items()}
+        self._moments = {place: Moments.restore(value) for place, value in places.items()}

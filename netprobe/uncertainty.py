@@ -1,0 +1,68 @@
+"""Intervals: Wilson for accuracies, bootstrap over images for means, a block jackknife for everything smooth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson score interval of a proportion; (NaN, NaN) for no trials."""
+    if not trials:
+        return np.nan, np.nan
+    interval = stats.binomtest(int(successes), int(trials)).proportion_ci(level, method="wilson")
+    return interval.low, interval.high
+
+
+def resampled_means(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """Means over the last axis in bootstrap resamples of it, shape (..., resample); NaN and inf are left out.
+
+    The last axis is the image axis. The resamples depend on its length and `seed` only, so arrays of the same images are
+    resampled alike and their differences are paired comparisons. Cost: one matrix product of resamples x images x rest.
+    """
+    n = values.shape[-1]
+    usable = np.isfinite(values)
+    rows = np.where(usable, values, 0).reshape(-1, n)
+    kept = usable.reshape(-1, n).astype(float)
+    every = bool(usable.all())
+    rng, means = np.random.default_rng(seed), []
+    for start in range(0, resamples, 100):  # a hundred resamples at a time bound the memory
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=min(100, resamples - start)).astype(float)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means.append((rows @ weights.T) / (n if every else kept @ weights.T))
+    return np.concatenate(means, axis=-1).reshape(*values.shape[:-1], resamples)
+
+
+def bootstrap_interval(
+    values: np.ndarray, transform: Callable[[np.ndarray], np.ndarray] = lambda mean: mean, *, seed: int = 0
+) -> np.ndarray:
+    """95 % percentile bootstrap interval of transform(mean over the last axis), shape (..., 2); NaN without images."""
+    if not values.shape[-1]:
+        return np.full((*values.shape[:-1], 2), np.nan)
+    means = transform(resampled_means(values, seed=seed))
+    return np.moveaxis(np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1), 0, -1)
+
+
+def jackknife_interval(estimate: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """95 % interval of `estimate` from the values with each of g blocks of images left out, `left_out` (block, ...).
+
+        se^2 = (g - 1)/g sum_b (theta_(b) - mean theta_())^2,   interval = estimate +- t_{g-1} se;   shape (..., 2)
+
+    NaN for fewer than three blocks. Valid for smooth statistics (Efron and Stein 1981), not for medians.
+    """
+    blocks = len(left_out)
+    if blocks < 3:
+        return np.full((*np.shape(estimate), 2), np.nan)
+    se = np.sqrt((blocks - 1) * np.var(left_out, axis=0))
+    half = stats.t.ppf((1 + LEVEL) / 2, blocks - 1) * se
+    return np.stack([estimate - half, estimate + half], -1)
+
+
+def decibel(ratio: np.ndarray, per_decade: float = 20.0) -> np.ndarray:
+    """per_decade * log10(ratio): 20 for amplitudes, 10 for powers; -inf for 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return per_decade * np.log10(ratio)
