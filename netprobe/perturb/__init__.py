@@ -1,0 +1,50 @@
+"""Perturbations: callables p(model, x, y, *, generator) -> x'.
+
+Ours are frozen dataclasses whose fields are the settings; a function of your own is as good. A new one is a
+class in a file of its own and one entry in `specs.PERTURBATIONS`; parsing, the command line and the laws of
+the tests come with it.
+"""
+
+from netprobe.perturb.base import Perturbation
+from netprobe.perturb.geometry import GEOMETRIES, L1, L2, Box, Geometry, Linf
+from netprobe.perturb.gradient import BIM, FGSM, PGD, GradientAttack
+from netprobe.perturb.noise import GaussianNoise, SaltAndPepper, UniformNoise
+from netprobe.perturb.randomness import ImageGenerator
+from netprobe.perturb.specs import (
+    PERTURBATIONS,
+    apply,
+    describe,
+    eps_of,
+    family,
+    parse,
+    resolve,
+    sweep,
+    to_spec,
+)
+
+__all__ = [
+    "BIM",
+    "FGSM",
+    "GEOMETRIES",
+    "L1",
+    "L2",
+    "PERTURBATIONS",
+    "PGD",
+    "Box",
+    "GaussianNoise",
+    "Geometry",
+    "GradientAttack",
+    "ImageGenerator",
+    "Linf",
+    "Perturbation",
+    "SaltAndPepper",
+    "UniformNoise",
+    "apply",
+    "describe",
+    "eps_of",
+    "family",
+    "parse",
+    "resolve",
+    "sweep",
+    "to_spec",
+]

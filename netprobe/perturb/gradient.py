@@ -1,0 +1,195 @@
+"""Gradient attacks: FGSM, BIM and PGD are one machine with different settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from netprobe.errors import NetprobeError
+from netprobe.outputs import widened
+from netprobe.perturb.base import Perturbation
+from netprobe.perturb.frozen import frozen
+from netprobe.perturb.geometry import GEOMETRIES, Geometry, per_image
+from netprobe.perturb.objective import LOSSES, Goal, input_gradient, predict
+from netprobe.perturb.randomness import select, uniform
+from netprobe.perturb.settings import choice, class_target, real, switch, whole
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GradientAttack(Perturbation):
+    """Maximise a loss over the ball of radius `eps` and the box, by steepest ascent in the ball's own norm.
+
+    x_0 = x or a random point of the ball;   x_{k+1} = clip(x + project(x_k - x + a * steepest(gradient
+    L(x_k))))
+
+    a: `stride`. L: the loss of y, or minus the loss of the target. The model is in eval mode with frozen
+    parameters while the attack runs and is left as found. The result of an image does not depend on its
+    batch, up to the rounding of the model itself.
+
+    Targets. `y` is always the true label. "least-likely": the class other than y with the smallest logit at
+    x. "random": any class but y, all alike. A number: that class; images whose label it already is stay as
+    they are.
+
+    Errors: eps in the wrong units, inputs outside the box, outputs that are not logits, gradients that are
+    missing or not finite. Cost: restarts * steps * eot forward and backward passes, and eot forward passes a
+    restart if there are several.
+    """
+
+    strength: ClassVar[str] = "eps"
+    steps: ClassVar[int] = 1
+    step_size: ClassVar[float | None] = None
+    random_start: ClassVar[bool] = False
+    restarts: ClassVar[int] = 1
+
+    eps: float = field(kw_only=False, metadata=real(0, help="radius of the ball, in input units"))
+    norm: str = field(default="linf", metadata=choice(GEOMETRIES, help="norm of the ball"))
+    loss: str = field(default="ce", metadata=choice(LOSSES, help="cross-entropy or Carlini-Wagner margin"))
+    target: str | int | None = field(
+        default=None,
+        metadata=class_target(
+            ("least-likely", "random"), help="class to reach instead of leaving the label's"
+        ),
+    )
+    eot: int = field(
+        default=1, metadata=whole(1, help="forward passes averaged per gradient, for randomised models")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.norm == "linf":
+            self.check_input_units("eps")
+
+    @property
+    def family(self) -> str:
+        return self.title if self.norm == "linf" else f"{self.title} {self.norm.upper()}"
+
+    @property
+    def geometry(self) -> Geometry:
+        return GEOMETRIES[self.norm]
+
+    @property
+    def stride(self) -> float:
+        """Length of a step: `step_size`; if None, eps for a single step and 2.5 eps / steps for more.
+
+        Tied to eps: a fixed step makes PGD weaker than FGSM at large eps.
+        """
+        if self.step_size is not None:
+            return self.step_size
+        return self.eps if self.steps == 1 else 2.5 * self.eps / self.steps
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None
+    ) -> Tensor:
+        self.check_inputs(x)
+        if self.eps == 0:
+            return x.detach().clone()
+        with frozen(model):
+            # Copies, made here: autograd does not take tensors that were made in inference mode.
+            x, y = x.detach().clone(), y.clone()
+            goal = self.goal(model, x, y, generator)
+            found = self.search(model, x, goal, generator)
+            return torch.where(per_image(goal.labels == y, x), x, found) if goal.targeted else found
+
+    def goal(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Goal:
+        """What to reach: away from `y`, or one target for every image."""
+        away = Goal(y, loss=self.loss)
+        if self.target is None:
+            return away
+        if isinstance(self.target, int):
+            return Goal(torch.full_like(y, self.target), targeted=True, loss=self.loss)
+        logits = predict(model, x, self.eot)
+        away.value(logits)  # refuses labels that the model does not have
+        scores = logits if self.target == "least-likely" else uniform(widened(logits), generator)
+        return Goal(
+            scores.scatter(1, away.labels[:, None], torch.inf).argmin(1), targeted=True, loss=self.loss
+        )
+
+    def search(self, model: nn.Module, x: Tensor, goal: Goal, generator: torch.Generator | None) -> Tensor:
+        """Climb; then restart from images not yet fooled, and replace those that a restart fools."""
+        found = self.climb(model, x, goal, generator)
+        if self.restarts == 1:
+            return found
+        left = (~goal.reached(predict(model, found, self.eot))).nonzero().squeeze(1)
+        for _ in range(self.restarts - 1):
+            if len(left) == 0:
+                break
+            there = goal.select(left)
+            tried = self.climb(model, x[left], there, select(generator, left))
+            fooled = there.reached(predict(model, tried, self.eot))
+            found[left[fooled]] = tried[fooled]
+            left = left[~fooled]
+        return found
+
+    def climb(self, model: nn.Module, x: Tensor, goal: Goal, generator: torch.Generator | None) -> Tensor:
+        """One ascent from one start."""
+        adversarial = self.start(x, generator)
+        for _ in range(self.steps):
+            gradient = input_gradient(model, adversarial, goal, self.eot)
+            step = self.stride * self.geometry.steepest(gradient, adversarial, self.box)
+            adversarial = self.within(x, adversarial - x + step)
+        return adversarial
+
+    def start(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """x itself, or with `random_start` a uniform point of the ball, clipped to the box."""
+        return (
+            self.box.clip(x + self.geometry.random_point(x, self.eps, generator)) if self.random_start else x
+        )
+
+    def within(self, x: Tensor, delta: Tensor) -> Tensor:
+        """x + delta, brought back into the ball, then the box (`perturb.geometry` says why it is in both)."""
+        return self.box.clip(x + self.geometry.project(delta, self.eps))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FGSM(GradientAttack):
+    """One step of length eps: x' = clip(x + eps * steepest(gradient L(x))); sign(gradient) in Linf.
+
+    Goodfellow et al., ICLR 2015. Fast, and weak wherever the loss is curved: no evidence of robustness.
+    """
+
+    name: ClassVar[str] = "fgsm"
+    title: ClassVar[str] = "FGSM"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class BIM(GradientAttack):
+    """Several steps from x itself. Deterministic.
+
+    Kurakin et al., ICLR workshop 2017; our step is tied to eps (`stride`).
+    """
+
+    name: ClassVar[str] = "bim"
+    title: ClassVar[str] = "BIM"
+
+    steps: int = field(default=20, metadata=whole(1, help="gradient steps"))
+    step_size: float | None = field(
+        default=None, metadata=real(0, optional=True, help="length of a step; none: 2.5 eps / steps")
+    )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PGD(BIM):
+    """Several steps from a random point of the ball, the best of several restarts. Madry et al., ICLR 2018.
+
+    Keep-rule: the first restart's result stands, and a later restart replaces it only for images that it
+    fools; an image once fooled is final and costs nothing more. The start is uniform in the ball in every
+    norm.
+    """
+
+    name: ClassVar[str] = "pgd"
+    title: ClassVar[str] = "PGD"
+
+    random_start: bool = field(default=True, metadata=switch(help="start at a random point of the ball"))
+    restarts: int = field(
+        default=1, metadata=whole(1, help="searches; images already fooled are not tried again")
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.restarts > 1 and not self.random_start:
+            raise NetprobeError(
+                f"PGD.restarts={self.restarts} without random_start would repeat one search: set it to 1"
+            )

@@ -1,0 +1,109 @@
+"""What a setting of a perturbation may be, how it is checked, and how it is spelled as text.
+
+A setting is a dataclass field whose metadata hold a `check` (where, value) -> the value to keep, and a line
+of `help`; the command line reads both.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Collection
+
+from netprobe.errors import NetprobeError, unknown
+
+
+def real(least: float = -math.inf, most: float = math.inf, *, optional: bool = False, help: str) -> dict:
+    """Metadata of a finite number in [least, most]; with `optional`, or None."""
+
+    def check(where: str, value: object) -> float | None:
+        if value is None and optional:
+            return None
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            raise NetprobeError(
+                f"{where} must be a number, not {value!r} (a fraction is written 8/255, without quotes)"
+            )
+        if not (math.isfinite(value) and least <= value <= most):
+            raise NetprobeError(f"{where} must be a number in [{least:g}, {most:g}], not {value!r}")
+        return float(value)
+
+    return {"check": check, "help": help}
+
+
+def whole(least: int, *, help: str) -> dict:
+    """Metadata of a whole number that is at least `least`."""
+
+    def check(where: str, value: object) -> int:
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+            raise NetprobeError(f"{where} must be a whole number, {least} or more, not {value!r}")
+        return int(value)
+
+    return {"check": check, "help": help}
+
+
+def switch(*, help: str) -> dict:
+    """Metadata of True or False."""
+
+    def check(where: str, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise NetprobeError(f"{where} must be True or False, not {value!r}")
+        return value
+
+    return {"check": check, "help": help}
+
+
+def choice(names: Collection[str], *, help: str) -> dict:
+    """Metadata of one of `names`."""
+
+    def check(where: str, value: object) -> str:
+        if value not in names:
+            raise unknown(where, value, names)
+        return value
+
+    return {"check": check, "help": f"{help} ({', '.join(names)})"}
+
+
+def class_target(rules: Collection[str], *, help: str) -> dict:
+    """Metadata of a targeted attack's goal: None, a class number, or the name of one of `rules`."""
+
+    def check(where: str, value: object) -> str | int | None:
+        if value is None or value in rules:
+            return value
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 0:
+            return int(value)
+        raise unknown(where, value, [*rules, "none"], "Or give a class number, 0 or more.")
+
+    return {"check": check, "help": f"{help} (none, {', '.join(rules)}, or a class number)"}
+
+
+def literal(text: str) -> float | int | bool | str | None:
+    """The value that `text` spells: none, true, false, 20, 0.1, 8/255; anything else is a word."""
+    words = {"none": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator) if slash else _number(text)
+    except ZeroDivisionError:
+        raise NetprobeError(f"{text!r} divides by zero") from None
+    except ValueError:
+        return text
+
+
+def spelled(value: object) -> str:
+    """The shortest text that `literal` reads back exactly: 0.1, but 8/255 for 0.03137254901960784."""
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if value == int(value):
+        return str(int(value))
+    levels = round(value * 255)
+    return min(repr(value), f"{levels}/255", key=len) if levels / 255 == value else repr(value)
+
+
+def _number(text: str) -> float | int:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
