@@ -19,7 +19,7 @@ from netprobe.errors import MissingData, NetprobeError
 INPUT_KEYS = ("x", "images", "inputs", "data")
 LABEL_KEYS = ("y", "labels", "targets")
 CLASS_KEYS = ("classes", "class_names")
-DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def open_pair(
@@ -68,7 +68,8 @@ def open_npz(
     """
     name = name or path.stem
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here because numpy leaves the file open when it turns out to be damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             keys = _keys(archive.files, path)
             chosen = choose_split(split, keys, name)
             x, y = (archive[key] for key in keys[chosen])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ from netprobe.errors import MissingData, NetprobeError
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".wav",)
-DAMAGE = (OSError, ValueError, EOFError, ArithmeticError, AttributeError, LookupError)
+DAMAGE = (OSError, ValueError, EOFError, ArithmeticError, AttributeError, LookupError, struct.error)
 INT16_SCALE = 32768.0
 
 
@@ -56,8 +57,10 @@ def word_source(listing: Listing, *, length: int | None = None, resample: int | 
     def read(index: np.ndarray) -> Tensor:
         return read_words([listing.files[i] for i in index], length, resample)
 
-    rate = resample or read_wav(listing.files[0])[0]
-    return Source(listing.name, listing.split, listing.labels, listing.classes, read, sample_rate=rate)
+    def rate(index: np.ndarray) -> int:
+        return resample or read_wav(listing.files[index[0]])[0]
+
+    return Source(listing.name, listing.split, listing.labels, listing.classes, read, rate)
 
 
 def read_words(files: Sequence[Path], length: int | None = None, resample: int | None = None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,18 +84,16 @@ def first_file(folder: Path, suffixes: Iterable[str]) -> Path | None:
 
 
 def _files(klass: Path, suffixes: Iterable[str]) -> list[Path]:
-    visible = sorted(f for f in klass.iterdir() if not f.name.startswith("."))
-    files = [f for f in visible if f.suffix.lower() in suffixes]
-    if not files:
+    visible = sorted(name for name in os.listdir(klass) if not name.startswith("."))
+    kept = [name for name in visible if os.path.splitext(name)[1].lower() in suffixes]
+    if not kept:
         raise MissingData(
             f"the class folder {klass} has no {'/'.join(suffixes)} file: add some, or remove the folder"
         )
-    if len(files) < len(visible):
-        other = next(f for f in visible if f.suffix.lower() not in suffixes)
-        logger.warning(
-            "%s: %d of other types ignored, such as %s", klass, len(visible) - len(files), other.name
-        )
-    return files
+    if len(kept) < len(visible):
+        other = min(set(visible) - set(kept))
+        logger.warning("%s: %d of other types ignored, such as %s", klass, len(visible) - len(kept), other)
+    return [klass / name for name in kept]
 
 
 def _reordered(found: tuple[str, ...], wanted: tuple[str, ...], name: str) -> tuple[str, ...]:

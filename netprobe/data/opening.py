@@ -56,17 +56,16 @@ def find(what: Any, root: Path) -> Opener:
 
 
 def _locate(what: str | os.PathLike[str], root: Path) -> Path:
-    """The folder or file; a string without separators is looked for in the data root first."""
+    """The folder or file; a bare name, a string without separators, is looked for in the data root first."""
     path = Path(what).expanduser()
-    if isinstance(what, os.PathLike) or path.name != what or what in ("", ".."):
-        if path.exists() and what != "":
-            return path
-        raise MissingData(f"there is no {str(what)!r} (looked for {path.absolute()}): pass {ACCEPTED}")
-    if _holds_a_set(root / path):
+    bare = isinstance(what, str) and what not in ("", "..") and what == path.name
+    if bare and _holds_a_set(root / path):
         return root / path
-    if path.exists():
+    if what != "" and path.exists():
         return path
-    raise _unknown_name(what, root)
+    if bare:
+        raise _unknown_name(what, root)
+    raise MissingData(f"there is no {str(what)!r} (looked for {path.absolute()}): pass {ACCEPTED}")
 
 
 def _holds_a_set(folder: Path) -> bool:
@@ -77,9 +76,9 @@ def _unknown_name(what: str, root: Path) -> MissingData:
     folders = [f.name for f in subfolders(root) if _holds_a_set(f)] if root.is_dir() else []
     choices = closest(what, [*NAMED, *folders])
     return MissingData(
-        f"unknown data set {what!r}: did you mean {choices[0]!r}? Known are {', '.join(choices)}. There is no "
-        f"folder {what!r} with class folders in the data root {root.absolute()} (root=, or the environment "
-        f"variable NETPROBE_DATA), nor in the working directory; {LAYOUT}"
+        f"unknown data set {what!r}: did you mean {choices[0]!r}? Known are {', '.join(choices)}. Otherwise "
+        f"a folder of that name is looked for in the data root {root.absolute()} (root=, or the "
+        f"environment variable NETPROBE_DATA) and in the working directory; {LAYOUT}"
     )
 
 

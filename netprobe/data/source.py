@@ -17,12 +17,17 @@ VALIDATION = ("val", "valid", "validation")
 SPLITS = ("train", "test", *VALIDATION)
 
 
+def unknown_rate(index: np.ndarray) -> None:
+    """Images have no sample rate, and arrays do not tell theirs."""
+    return None
+
+
 @dataclass(frozen=True)
 class Source:
     """Labels that are known and inputs that are read on demand, so that `limit` reads only what it keeps.
 
-    `read` takes (n,) int64 positions and returns those inputs as `Data.stored` wants them, a tensor of its
-    own.
+    Both functions take (n,) int64 positions. `read` returns those inputs as `Data.stored` wants them, a
+    tensor that nobody else holds; `sample_rate` the rate in Hz that they share, or None.
     """
 
     name: str
@@ -30,14 +35,14 @@ class Source:
     labels: np.ndarray
     classes: tuple[str, ...]
     read: Callable[[np.ndarray], Tensor]
-    sample_rate: int | None = None
+    sample_rate: Callable[[np.ndarray], int | None] = unknown_rate
 
     def load(self, limit: int | None = None, seed: int = 0) -> Data:
         """All samples, or `limit` of them, every class keeping its share."""
         everything = np.arange(len(self.labels))
         index = everything if limit is None else stratified(self.labels, limit, seed)
-        labels = torch.from_numpy(self.labels[index].astype(np.int64))
-        return Data(self.read(index), labels, self.classes, self.name, self.split, self.sample_rate)
+        stored, labels = self.read(index), torch.from_numpy(self.labels[index].astype(np.int64))
+        return Data(stored, labels, self.classes, self.name, self.split, self.sample_rate(index))
 
 
 def choose_split(split: str | None, available: Iterable[str], name: str) -> str:

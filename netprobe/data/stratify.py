@@ -26,6 +26,7 @@ def stratified(labels: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
     -------
     (n,) int64, increasing. Cost O(N log N).
     """
+    labels = np.asarray(labels)
     n = check_count(n, len(labels))
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     _, klass, sizes = np.unique(labels[shuffled], return_inverse=True, return_counts=True)

@@ -160,8 +160,8 @@ def _tensor(x: Any) -> Tensor:
     if hasattr(x, "convert"):
         from netprobe.data.images import to_array
 
-        return torch.from_numpy(to_array(x, channels=1 if x.mode in ("1", "L") else 3))
-    return torch.as_tensor(np.asarray(x))
+        x = to_array(x, channels=1 if x.mode in ("1", "L") else 3)
+    return torch.from_numpy(np.array(x))
 
 
 def _unequal(error: RuntimeError) -> NetprobeError:
