@@ -1,0 +1,43 @@
+"""Accuracy under each condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from netprobe.plots.drawing import canvas, heading, look, name_ticks, plain, styled, whiskers
+from netprobe.plots.reading import conditions, label, measured, select
+
+
+@styled
+def plot_accuracy(
+    results: xr.DataTree | xr.Dataset, *, models: Iterable[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Share of images classified correctly, clean and under each perturbation, with Wilson 95 % intervals.
+
+    The axis always runs from 0 to 100 %. Parameters as for `plot_psr`, of the metric "accuracy". Returns
+    the Axes.
+    """
+    every = measured(results, "accuracy", models)
+    shown = conditions(every[0].data, "condition")
+    ax = canvas(ax)
+    handles = []
+    for number, entry in enumerate(select(every, condition=[each.name for each in shown])):
+        x = np.arange(len(shown)) + 0.15 * (number - (len(every) - 1) / 2)
+        style = look(entry.index) | {
+            "linestyle": "none",
+            "markersize": 6,
+            "clip_on": False,
+            "label": plain(entry.model),
+        }
+        whiskers(ax, x, entry, "accuracy", color=style["color"], linewidth=2, clip_on=False)
+        handles.append(ax.plot(x, entry.data["accuracy"].values, **style)[0])
+    name_ticks(ax.xaxis, shown)
+    ax.set(xlim=(-0.5, len(shown) - 0.5), ylim=(0, 1), ylabel=label(every[0].data["accuracy"]))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    heading(ax, "", handles)
+    return ax

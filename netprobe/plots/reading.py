@@ -1,0 +1,220 @@
+"""What a plot reads from results: models, conditions, an estimate with its interval, a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from netprobe.errors import NetprobeError, unknown
+
+NOT_A_MODEL = "preflight"
+
+# What every plot of a metric reads; a Dataset without it is of another metric.
+DRAWN = {
+    "accuracy": ("accuracy",),
+    "cka": ("cka",),
+    "correlation": ("shift", "shift_per_pair"),
+    "gradcam": ("image", "map", "predicted"),
+    "hoyer": ("hoyer",),
+    "psr": ("psr_db",),
+    "snr": ("snr_db", "snr_median_db"),
+    "spectrum": ("eigenvalues", "alpha", "log_prefactor", "fit_first", "fit_last"),
+}
+
+
+class Measured(NamedTuple):
+    """One model's Dataset of one metric; its place among the models, `index`, decides its colour."""
+
+    model: str
+    index: int
+    data: xr.Dataset
+
+
+def models_of(results: xr.DataTree) -> list[str]:
+    """The models of a result, in the order in which they were probed."""
+    return [name for name in results.children if name != NOT_A_MODEL]
+
+
+def models_with(results: xr.DataTree, metric: str) -> list[str]:
+    """The models for which `metric` was measured."""
+    return [name for name in models_of(results) if metric in results[name].children]
+
+
+def measured(
+    results: xr.DataTree | xr.Dataset, metric: str, models: Iterable[str] | None = None
+) -> list[Measured]:
+    """The Datasets of `metric`: of all models of a tree, of the named ones, or the one Dataset given."""
+    if isinstance(results, xr.Dataset):
+        every = [Measured(str(results.attrs.get("model", "")), 0, results)]
+    elif metric in results.children:  # the node of one model
+        every = [Measured(results.name or "", 0, results[metric].to_dataset())]
+    else:
+        everyone, wanted = models_of(results), _wanted(results, metric, models)
+        every = [Measured(name, everyone.index(name), results[name][metric].to_dataset()) for name in wanted]
+    for entry in every:
+        for name in DRAWN[metric]:
+            variable(entry.data, name)
+    return every
+
+
+def _wanted(results: xr.DataTree, metric: str, models: Iterable[str] | None) -> list[str]:
+    everyone = models_of(results)
+    wanted = everyone if models is None else [models] if isinstance(models, str) else list(models)
+    for name in set(wanted) - set(everyone):
+        raise unknown("model", name, everyone, "Name models of these results.")
+    _require(metric, wanted, models_with(results, metric), results)
+    return wanted
+
+
+def _require(metric: str, wanted: Sequence[str], having: Sequence[str], results: xr.DataTree) -> None:
+    lacking = [name for name in wanted if name not in having]
+    if not lacking and wanted:
+        return
+    there = sorted({metric for name in models_of(results) for metric in results[name].children})
+    narrower = f" or draw only models={having}" if having else ""
+    raise NetprobeError(
+        f"these results have no {metric!r} for {', '.join(map(repr, lacking)) or 'any model'} "
+        f"(measured: {', '.join(there) or 'nothing'}): probe again with metrics=[..., {metric!r}]{narrower}"
+    )
+
+
+def variable(data: xr.Dataset, name: str) -> xr.DataArray:
+    """`data[name]`, or an error that says what there is instead."""
+    if name not in data:
+        raise unknown(
+            "variable", name, data.data_vars, "Pass the results of the metric that this plot draws."
+        )
+    return data[name]
+
+
+def pick(data: xr.Dataset, **labels: str | list[str]) -> xr.Dataset:
+    """`data` at the label (or the labels, in their order) of each dimension that it has."""
+    for dim, wanted in labels.items():
+        if dim in data.dims:
+            several = isinstance(wanted, list)
+            places = [_place(data, dim, label) for label in (wanted if several else [wanted])]
+            data = data.isel({dim: places if several else places[0]})
+    return data
+
+
+def _place(data: xr.Dataset, dim: str, label: str) -> int:
+    choices = [str(choice) for choice in data[dim].values]
+    if str(label) not in choices:
+        raise unknown(dim, label, choices, f"Choose {dim}= among those that were probed.")
+    return choices.index(str(label))
+
+
+def select(every: Iterable[Measured], **labels: str | list[str]) -> list[Measured]:
+    """`pick` for every model."""
+    return [entry._replace(data=pick(entry.data, **labels)) for entry in every]
+
+
+class Condition(NamedTuple):
+    """A perturbation, or the clean images: its name in the results, family, and budget or NaN."""
+
+    name: str
+    family: str
+    eps: float
+
+    def __str__(self) -> str:
+        """As people say it: pgd@0.0314, a member of a sweep, is pgd ε=8/255."""
+        base = self.name.partition("@")[0]
+        return f"{base} ε={budget(self.eps)}" if np.isfinite(self.eps) else self.name
+
+
+def conditions(data: xr.Dataset, dim: str = "perturbation") -> list[Condition]:
+    """What there is along `dim`, "perturbation" or "condition", in order; one if it was selected already."""
+    if dim not in data.coords:
+        return []
+    names = [str(name) for name in np.atleast_1d(data[dim].values)]
+    if "family" in data.coords and "eps" in data.coords and data["family"].dims == data[dim].dims:
+        families, eps = (np.atleast_1d(data[coordinate].values) for coordinate in ("family", "eps"))
+    else:  # family and eps belong to the other of the two dimensions
+        families, eps = zip(*(name.partition("@")[::2] for name in names), strict=True)
+    return [
+        Condition(name, str(group), _number(e)) for name, group, e in zip(names, families, eps, strict=True)
+    ]
+
+
+def _number(text: object) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
+
+
+def strongest(data: xr.Dataset) -> str:
+    """The perturbation drawn when none is named: the largest eps of the first family."""
+    return next(iter(strongest_of_families(data)), "")
+
+
+def strongest_of_families(data: xr.Dataset) -> list[str]:
+    """For every family of perturbations, in order, the name of the one with the largest eps."""
+    best: dict[str, Condition] = {}
+    for each in conditions(data):
+        if each.family not in best or each.eps > best[each.family].eps:
+            best[each.family] = each
+    return [each.name for each in best.values()]
+
+
+def sweep(data: xr.Dataset, family: str | None = None) -> list[str]:
+    """The perturbations of `family` (None: the first with several eps), by growing eps; may be none."""
+    families: dict[str, dict[float, str]] = {}
+    for each in conditions(data):
+        if np.isfinite(each.eps):
+            families.setdefault(each.family, {})[each.eps] = each.name
+    if family is not None and family not in families:
+        raise unknown("family", family, families, "Only families with eps can be drawn over eps.")
+    swept = families if family is None else {family: families[family]}
+    return next(([steps[eps] for eps in sorted(steps)] for steps in swept.values() if len(steps) > 1), [])
+
+
+def perturbed(
+    results: xr.DataTree | xr.Dataset,
+    metric: str,
+    models: Iterable[str] | None,
+    perturbation: str | None,
+    **labels: str,
+) -> list[Measured]:
+    """`measured` at one perturbation, None the strongest, and at the other labels."""
+    every = measured(results, metric, models)
+    return select(every, perturbation=perturbation or strongest(every[0].data), **labels)
+
+
+def interval(data: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bound of `name`; NaN where the results carry none."""
+    bounds = data.get(f"{name}_interval")
+    if bounds is None:
+        nothing = np.full(data[name].shape, np.nan)
+        return nothing, nothing
+    return bounds.sel(bound="low").values, bounds.sel(bound="high").values
+
+
+def label(array: xr.DataArray) -> str:
+    """An axis label from the variable's own attributes: its long name and, if it has one, its unit."""
+    text = str(array.attrs.get("long_name", array.name))
+    units = str(array.attrs.get("units", ""))
+    return text[:1].upper() + text[1:] + (f" ({units})" if units not in ("", "1", "dimensionless") else "")
+
+
+def budget(eps: float) -> str:
+    """`eps` as people write it: 8/255 where it is a whole number of grey levels."""
+    levels = round(eps * 255)
+    plain = f"{eps:.2g}" == f"{eps:.4g}"  # 0.2 is no grey level to anyone, though it is 51/255
+    return f"{eps:.3g}" if plain or f"{levels / 255:.3g}" != f"{eps:.3g}" else f"{levels}/255"
+
+
+def describe(data: xr.Dataset, dim: str = "perturbation") -> str:
+    """The one perturbation, or condition, that `data` was selected for, in words."""
+    for each in conditions(data, dim):
+        other = each.family.lower() not in ("", each.name.partition("@")[0].lower())
+        return "clean images" if each.name == "clean" else f"{each} ({each.family})" if other else str(each)
+    return ""
+
+
+def same_sites(every: Sequence[Measured]) -> bool:
+    """Whether all models were read at sites of the same names in the same order."""
+    return all(np.array_equal(entry.data["site"].values, every[0].data["site"].values) for entry in every)

@@ -1,0 +1,80 @@
+"""Words for perturbations, and which of them is drawn when none is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from netprobe.plots.drawing import power, shorten
+from netprobe.plots.reading import (
+    budget,
+    conditions,
+    describe,
+    label,
+    strongest,
+    strongest_of_families,
+    sweep,
+)
+
+
+def perturbations(*rows: tuple[str, str, float]) -> xr.Dataset:
+    name, family, eps = zip(*rows, strict=True)
+    coords = {
+        "perturbation": list(name),
+        "family": ("perturbation", list(family)),
+        "eps": ("perturbation", list(eps)),
+    }
+    return xr.Dataset(coords=coords)
+
+
+MIXED = perturbations(
+    ("noise", "GaussianNoise", np.nan), ("b", "PGD", 8 / 255), ("a", "PGD", 2 / 255), ("l2", "L2PGD", 0.5)
+)
+
+
+@pytest.mark.parametrize(
+    ("eps", "text"),
+    [(8 / 255, "8/255"), (0.0314, "8/255"), (1 / 255, "1/255"), (0.2, "0.2"), (0.3, "0.3"), (0.5, "0.5"), (1, "1"),
+     (0.0123, "0.0123"), (1e-4, "0.0001"), (0, "0")],
+)  # fmt: skip
+def test_a_budget_reads_as_people_write_it(eps, text):
+    assert budget(eps) == text
+
+
+def test_the_strongest_is_the_largest_eps_of_its_family():
+    assert strongest_of_families(MIXED) == ["noise", "b", "l2"]
+    assert strongest(MIXED) == "noise"
+    assert strongest(MIXED.isel(perturbation=[2, 1])) == "b"
+    assert strongest(MIXED.isel(perturbation=2)) == "a"
+
+
+def test_a_sweep_is_ordered_by_eps():
+    assert sweep(MIXED) == ["a", "b"]
+    assert sweep(MIXED, "L2PGD") == []
+    assert sweep(MIXED.isel(perturbation=[0, 3])) == []
+
+
+def test_conditions_without_coordinates_are_read_from_their_names():
+    data = xr.Dataset(coords={"perturbation": ["pgd@0.0157", "pgd@0.0314", "mist@dawn"]})
+    assert [str(each) for each in conditions(data)] == ["pgd ε=4/255", "pgd ε=8/255", "mist@dawn"]
+    assert sweep(data) == ["pgd@0.0157", "pgd@0.0314"]
+
+
+def test_describe_adds_the_family_where_the_name_does_not_tell():
+    assert [describe(MIXED.isel(perturbation=k)) for k in range(4)] == [
+        "noise (GaussianNoise)", "b ε=8/255 (PGD)", "a ε=2/255 (PGD)", "l2 ε=0.5 (L2PGD)",
+    ]  # fmt: skip
+
+
+def test_labels_come_from_attributes():
+    array = xr.DataArray(0.0, name="v", attrs={"long_name": "level", "units": "dB"})
+    assert label(array) == "Level (dB)"
+    assert label(array.assign_attrs(units="1")) == "Level"
+    assert label(xr.DataArray(0.0, name="v")) == "V"
+
+
+def test_short_forms():
+    assert shorten("conv1") == "conv1"
+    assert shorten("encoder.layers.encoder_layer_11.mlp.0", 20) == "…oder_layer_11.mlp.0"
+    assert [power(value) for value in (1e-12, 0.1, 1, 100, 1000)] == ["10⁻¹²", "10⁻¹", "1", "100", "10³"]
