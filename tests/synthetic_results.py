@@ -215,7 +215,7 @@ def spectrum(traits, site, images, rng) -> xr.Dataset:
                 "alpha": (("definition", "condition", "site"), alpha),
                 "alpha_interval": (bounds, around(0.06)),
                 "alpha_jackknife": (bounds, np.full((*shape, 2), np.nan)),
-                "alpha_band": (bounds, around(0.25)),
+                "alpha_band": (bounds, around(0.25) + 0.05),
                 "log_prefactor": full(np.log10(40.0)),
                 "fit_first": full(5),
                 "fit_last": full(40),

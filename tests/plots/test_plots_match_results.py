@@ -42,7 +42,8 @@ def band(collection) -> tuple[np.ndarray, np.ndarray]:
          "Perturbation-to-signal ratio (dB)", "pgd ε=8/255, L2 norm"),
         (plots.plot_cka, "cka", "cka", {"perturbation": "pgd@0.0314"},
          "Linear CKA between clean and perturbed", "pgd ε=8/255"),
-        (plots.plot_sparsity, "hoyer", "hoyer", {"condition": "clean"}, "Squared Hoyer ratio", "clean images"),
+        (plots.plot_sparsity, "hoyer", "hoyer", {"condition": "clean"},
+         "Squared Hoyer ratio", "clean images"),
         (plots.plot_alpha, "spectrum", "alpha", {"condition": "clean", "definition": "channel"},
          "Power-law exponent α", "channel spectrum, clean images"),
     ],
@@ -51,9 +52,8 @@ def test_lines_along_the_network(results, draw, metric, variable, chosen, ylabel
     ax = draw(results)
     assert (ax.get_xlabel(), ax.get_ylabel(), title(ax)) == ("Site, in run order", ylabel, heading)
     assert legend(ax) == ["natural", "robust", "trades"]
-    for (model, line), drawn, colour in zip(
-        curves(ax).items(), ax.collections, (BLUE, ORANGE, GREEN), strict=True
-    ):
+    drawings = zip(curves(ax).items(), ax.collections, (BLUE, ORANGE, GREEN), strict=True)
+    for (model, line), drawn, colour in drawings:
         data = results[model][metric].sel(chosen)
         assert to_hex(line.get_color()) == colour
         assert_array_equal(line.get_xdata(), np.arange(len(SITES)))
@@ -75,7 +75,7 @@ def test_psr_chooses_perturbation_and_norm(results):
     )
     with pytest.raises(NetprobeError, match=r"unknown perturbation 'pdg@0.0314': did you mean 'pgd@0.0314'"):
         plots.plot_psr(results, perturbation="pdg@0.0314")
-    with pytest.raises(NetprobeError, match="unknown norm '3'.*valid choices: .*inf"):
+    with pytest.raises(NetprobeError, match=r"unknown norm '3'.*valid choices: .*inf"):
         plots.plot_psr(results, norm="3")
 
 
@@ -182,7 +182,7 @@ def test_spectrum_takes_the_last_site_with_a_fit(results):
 
 
 def test_spectrum_names_definitions_there_are(results):
-    with pytest.raises(NetprobeError, match="unknown definition 'unit'.*valid choices: .*pooled"):
+    with pytest.raises(NetprobeError, match=r"unknown definition 'unit'.*valid choices: .*pooled"):
         plots.plot_spectrum(results, definition="unit")
 
 
