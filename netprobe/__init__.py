@@ -1,1 +1,53 @@
-"""netprobe: what a perturbation does inside a trained network."""
+"""netprobe: what a perturbation does inside a trained network.
+
+    import netprobe as npb
+    model = npb.load("their_resnet.py:resnet20", "resnet20.th", normalize="imagenet")
+    data = npb.data.load("cifar10", split="test", limit=1000)
+    tree = npb.probe({"natural": model}, data, {"pgd": npb.PGD(eps=8/255, steps=20), "noise": npb.GaussianNoise(0.1)})
+    npb.plot_psr(tree)
+    npb.report(tree, "report.html")
+
+Public names are resolved on first use, so that `import netprobe` and `netprobe --help` are quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "netprobe.attribution": ["grad_cam"],
+    "netprobe.checkpoints": ["load"],
+    "netprobe.errors": ["CheckpointError", "MissingData", "NetprobeError"],
+    "netprobe.metrics": ["CKA", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Spectrum"],
+    "netprobe.partial": ["Partial"],
+    "netprobe.perturb": [
+        "BIM", "FGSM", "GaussianNoise", "L1", "L2", "Linf", "PGD", "SaltAndPepper", "UniformNoise", "sweep",
+    ],
+    "netprobe.plots": [
+        "plot_accuracy", "plot_cka", "plot_correlation_shift", "plot_gradcam", "plot_psr", "plot_psr_ridge", "plot_snr",
+        "plot_sparsity", "plot_spectrum",
+    ],
+    "netprobe.preflight": ["check"],
+    "netprobe.probing": ["Interrupted", "gather", "merge", "probe"],
+    "netprobe.reporting": ["report"],
+    "netprobe.selection": ["select"],
+    "netprobe.sites": ["find_sites"],
+    "netprobe.store": ["open_results", "save_results"],
+}  # fmt: skip
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+_SUBPACKAGES = ("data", "metrics", "models", "perturb", "plots")
+
+__all__ = sorted([*_HOME, *_SUBPACKAGES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"netprobe.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'netprobe' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

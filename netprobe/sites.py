@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from netprobe.errors import NetprobeError
 from netprobe.guard import undisturbed
+from netprobe.models.normalize import Normalized
 
 __all__ = ["Site", "find_sites", "listening", "undisturbed"]
 
@@ -61,6 +63,11 @@ class Site:
     macs: int
     leaf: bool
     lineage: frozenset[str] = field(repr=False)
+
+    @property
+    def units(self) -> int:
+        """Numbers per image."""
+        return math.prod(self.shape)
 
     def batch_first(self, tensor: Tensor) -> Tensor:
         """`tensor` as the module handed it over, seen with the images on axis 0."""
@@ -235,7 +242,7 @@ def _channel_axis(lineage: frozenset[str], shape: tuple[int, ...], seen: dict[tu
 
 def _name(model: nn.Module, event: _Event, repeated: set[str]) -> str:
     path = event.module
-    if getattr(model, "is_wrapper", False):  # models.Normalized: the wrapped network keeps its own names
+    if isinstance(model, Normalized):  # the wrapped network keeps its own names
         path = path.removeprefix("net.") if path != "net" else "net"
     part = "".join(f"/{p}" for p in event.part)
     if not path:

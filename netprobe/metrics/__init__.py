@@ -1,0 +1,58 @@
+"""Quantities of a network's sites: one file each, enrolled in METRICS by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from netprobe.errors import unknown
+from netprobe.metrics.base import Metric, Readings
+from netprobe.metrics.correlation import CorrelationShift
+from netprobe.metrics.cross_validated import CrossValidatedSpectrum
+from netprobe.metrics.perturbation_ratio import PSR, SNR
+from netprobe.metrics.similarity import CKA
+from netprobe.metrics.sparsity import Hoyer
+from netprobe.metrics.spectrum import Spectrum
+
+__all__ = [
+    "CKA",
+    "METRICS",
+    "PSR",
+    "SNR",
+    "CorrelationShift",
+    "CrossValidatedSpectrum",
+    "Hoyer",
+    "Metric",
+    "Readings",
+    "Spectrum",
+]
+
+METRICS: dict[str, type[Metric]] = {
+    cls.name: cls for cls in (PSR, SNR, Hoyer, Spectrum, CorrelationShift, CKA, CrossValidatedSpectrum)
+}
+
+
+def resolve(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
+    """Metric objects from names ("psr,snr", or a list of names and objects); each name once."""
+    names = (
+        metrics.split(",")
+        if isinstance(metrics, str)
+        else [metrics]
+        if isinstance(metrics, Metric)
+        else metrics
+    )
+    resolved = tuple(m if isinstance(m, Metric) else _by_name(m.strip()) for m in names)
+    for metric in resolved:
+        if sum(metric.name == other.name for other in resolved) > 1:
+            raise unknown(
+                "second metric of the name",
+                metric.name,
+                METRICS,
+                "give each metric once; run the probe again for more",
+            )
+    return resolved
+
+
+def _by_name(name: str) -> Metric:
+    if name not in METRICS:
+        raise unknown("metric", name, METRICS)
+    return METRICS[name]()

@@ -17,13 +17,14 @@ from netprobe.sites import Site
 
 @dataclass(frozen=True)
 class Readings:
-    """What one model's pass left behind, for one metric: its sites, the conditions, and the observables of each site."""
+    """What one model's pass left behind, for one metric: its sites, the conditions, the observables of each site,
+    and the coordinates of each dim."""
 
     sites: Sequence[Site]
     conditions: Sequence[str]
     images: int
     observables: dict[str, dict[tuple, Observable]]
-    coords: dict[str, Any]
+    coords: dict[str, dict[str, Any]]
 
     @property
     def perturbations(self) -> Sequence[str]:
@@ -39,12 +40,11 @@ class Readings:
         return np.stack([observable.table.read()[1] for observable in self(key)])
 
     def dataset(self, variables: dict[str, xr.Variable], **coords: Any) -> xr.Dataset:
-        """A Dataset of `variables` with those coordinates of the pass, and of `coords`, whose dims occur in them."""
+        """A Dataset of `variables` with the coordinates of their dims, and `coords`."""
         dims = {dim for variable in variables.values() for dim in variable.dims}
-        known = {name: c for name, c in self.coords.items() if set(np.atleast_1d(c[0])) <= dims}
-        return xr.Dataset(
-            variables, {**known, **({"bound": ["low", "high"]} if "bound" in dims else {}), **coords}
-        )
+        known = {name: (dim, values) for dim in dims for name, values in self.coords.get(dim, {}).items()}
+        bounds = {"bound": ["low", "high"]} if "bound" in dims else {}
+        return xr.Dataset(variables, {**known, **bounds, **coords})
 
 
 @dataclass(frozen=True)

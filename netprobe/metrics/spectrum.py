@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,14 +11,14 @@ import torch
 import xarray as xr
 
 from netprobe.errors import NetprobeError, unknown
+from netprobe.kernels import KernelReduction, Kernels
 from netprobe.metrics.base import Metric, Readings, interval, variable
-from netprobe.metrics.power_law import fit, fit_range, numerical_rank, sensitivity_band
-from netprobe.observables import ConditionMoments, Kernels, Observable
+from netprobe.metrics.power_law import Fit, fit, fit_range, numerical_rank, sensitivity_band
+from netprobe.observables import ConditionMoments, Observable
 from netprobe.uncertainty import jackknife_interval
 
 DEFINITIONS = ("channel", "pooled", "unit")
 ROUND_OFF = 64 * float(np.finfo(np.float64).eps)
-"""Relative size below which an eigenvalue is round-off of the float64 accumulator."""
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,23 @@ class Spectrum(Metric):
     The covariance is over
         channel   the channels, one observation per image and location
         pooled    the channels averaged over locations, one observation per image
-        unit      all units of the layer, one observation per image; exact, through the image-by-image Gram matrix X X^T, which
-                  has the same non-zero eigenvalues: costs N^2 times units and extra passes where memory is short
+        unit      all units of the layer, one observation per image; exact, through the image-by-image Gram matrix, which has
+                  the same non-zero eigenvalues (see `netprobe.kernels`): N^2 times units, in extra passes
 
-    first, last    the ranks fitted, counted from 1; `first=None`: from 11, on short spectra after the first quarter. The fit
-                   never runs past the numerical rank: eigenvalues above 64 eps(float64), or above `floor`, times the first.
-    weighting      "ols" (ln lambda on ln n), or "stringer" (weights 1/n)
-    jackknife      blocks of images to leave out in turn for an interval of alpha over images (0: none; costs one eigenvalue
-                   problem per block); for "unit" spectra too
-    repeats        two perturbations that are noise repeats of one another: their cross-validated "unit" spectrum is added as
-                   condition-independent `eigenvalues_cv` with `alpha_cv` (Stringer et al. 2019, `swaps` random swaps)
+    first, last    ranks to fit, counted from 1; first=None: from 11, on short spectra after the first quarter. The fit never
+                   runs past the numerical rank, the number of eigenvalues above `floor` times the first
+    weighting      "ols" (ln lambda on ln n) or "stringer" (the same with weights 1/n)
+    jackknife      blocks of images to leave out in turn for an interval of alpha over images; 0: none, since every block
+                   costs an eigenvalue problem per site and condition
 
-    Returns eigenvalues (definition, condition, site, rank), NaN past their number; alpha with the regression's interval,
-    `alpha_band` (how far alpha moves when the range does), optionally `alpha_jackknife`; r2; fit_first, fit_last; log_prefactor;
-    rank_numeric; participation_ratio = (sum lambda)^2 / sum lambda^2. Exponents are neither good nor bad; near 1 is what mouse
-    V1 shows, and a code of d-dimensional stimuli is smooth if alpha > 1 + 2/d. NaN where fewer than five ranks can be fitted.
+    Returns `eigenvalues` (definition, condition, site, rank), NaN past the last; `alpha` with `alpha_interval` (the
+    regression's own), `alpha_band` (how far alpha moves when the range does) and `alpha_jackknife`; `r2`, `fit_first`,
+    `fit_last`, `log_prefactor`, `rank_numeric`, `participation_ratio` = (sum lambda)^2 / sum lambda^2. An exponent is neither
+    good nor bad in itself: near 1 is what mouse V1 shows, a code of d-dimensional stimuli is smooth if alpha > 1 + 2/d, and
+    much of it is inherited from the images. NaN where fewer than five ranks can be fitted.
 
-    Sources: Stringer et al. 2019; Nassar et al. 2020; arXiv 2405.00679 ("Spectra").
+    State: C (C + 2) float64 per site, condition and block ("channel", "pooled"). Cost: n C^2 multiply-adds for n rows.
+    Sources: Stringer et al. 2019; Nassar et al. 2020; arXiv 2405.00679.
     """
 
     name: ClassVar[str] = "spectrum"
@@ -54,8 +54,6 @@ class Spectrum(Metric):
     weighting: str = "ols"
     floor: float = ROUND_OFF
     jackknife: int = 0
-    repeats: tuple[str, str] | None = None
-    swaps: int = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,29 +66,166 @@ class Spectrum(Metric):
             raise NetprobeError(
                 f"cannot fit ranks {self.first}..{self.last}: ranks count from 1 and first < last"
             )
-        if self.repeats and "unit" not in self.definitions:
-            raise NetprobeError(
-                f"repeats={self.repeats} needs the 'unit' spectrum; definitions are {self.definitions}"
-            )
 
     def observables(self, images: int) -> list[Observable]:
-        block = -(-images // self.jackknife) if self.jackknife else 0
-        moments = [ConditionMoments(d, block) for d in self.definitions if d != "unit"]
-        return moments + (
-            [Kernels(self.jackknife, self.repeats, self.swaps)] if "unit" in self.definitions else []
-        )
+        return [self._observable(definition, images) for definition in self.definitions]
+
+    def _observable(self, definition: str, images: int) -> Observable:
+        if definition == "unit":
+            return KernelSpectrum(self.jackknife)
+        return ConditionMoments(definition, -(-images // self.jackknife) if self.jackknife else 0)
 
     def compute(self, readings: Readings) -> xr.Dataset:
+        per_site = [readings(self._observable(d, readings.images).key) for d in self.definitions]
         spectra = [
-            [self._spectra(readings, d, site) for site in range(len(readings.sites))]
-            for d in self.definitions
+            [[_spectra(site, c, self.jackknife) for site in sites] for c in range(len(readings.conditions))]
+            for sites in per_site
         ]
-        eigenvalues = _padded([[s[0] for s in sites] for sites in spectra])
-        ...
+        full = _padded([[[full for full, _ in sites] for sites in conditions] for conditions in spectra])
+        left_out = [[[[self._fit(s).alpha for s in out] for _, out in sites] for sites in c] for c in spectra]
+        return readings.dataset(
+            self._variables(full, np.array(left_out, dtype=float)),
+            definition=list(self.definitions),
+            rank=np.arange(1, full.shape[-1] + 1),
+        )
+
+    def _fit(self, spectrum: np.ndarray) -> Fit:
+        return fit(spectrum, *self._range(spectrum), self.weighting)
+
+    def _range(self, spectrum: np.ndarray) -> tuple[int, int]:
+        return fit_range(numerical_rank(spectrum, self.floor), self.first, self.last)
+
+    def _variables(self, spectra: np.ndarray, left_out: np.ndarray) -> dict[str, xr.Variable]:
+        dims = "definition condition site"
+        flat = spectra.reshape(-1, spectra.shape[-1])
+        fits = [self._fit(s) for s in flat]
+
+        def shaped(values: list) -> np.ndarray:
+            return np.array(values).reshape(*spectra.shape[:3], *np.shape(values)[1:])
+
+        alpha = variable(
+            dims,
+            shaped([f.alpha for f in fits]),
+            "power-law exponent",
+            "1",
+            "minus the slope of ln lambda on ln n",
+        )
+        bands = [sensitivity_band(s, *self._range(s), self.weighting) for s in flat]
+        jackknife = jackknife_interval(alpha.values, np.moveaxis(left_out, -1, 0))
+        with np.errstate(invalid="ignore"):
+            participation = np.nansum(spectra, -1) ** 2 / np.nansum(spectra**2, -1)
+        return {
+            "eigenvalues": variable(
+                f"{dims} rank", spectra, "eigenvalue", "activation^2", "of the covariance, descending"
+            ),
+            "alpha": alpha,
+            "alpha_interval": interval(
+                dims, shaped([(f.low, f.high) for f in fits]), alpha, "regression, t distribution"
+            ),
+            "alpha_band": interval(
+                dims, shaped(bands), alpha, "smallest and largest alpha over ranges of ranks (no interval)"
+            ),
+            "alpha_jackknife": interval(
+                dims, jackknife, alpha, f"{self.jackknife} blocks of images left out in turn"
+            ),
+            "log_prefactor": variable(
+                dims,
+                shaped([f.log_prefactor for f in fits]),
+                "log10 of the fitted line at rank 1",
+                "1",
+                "natural units of lambda",
+            ),
+            "r2": variable(
+                dims,
+                shaped([f.r2 for f in fits]),
+                "R^2 of the fit",
+                "1",
+                "share of the variance of ln lambda explained",
+            ),
+            "fit_first": variable(
+                dims, shaped([f.first for f in fits]), "first rank fitted", "1", "counted from 1"
+            ),
+            "fit_last": variable(
+                dims, shaped([f.last for f in fits]), "last rank fitted", "1", "never past rank_numeric"
+            ),
+            "rank_numeric": variable(
+                dims,
+                shaped([numerical_rank(s, self.floor) for s in flat]),
+                "numerical rank",
+                "1",
+                f"eigenvalues above {self.floor:.2g} of the first",
+            ),
+            "participation_ratio": variable(
+                dims, participation, "participation ratio", "1", "(sum lambda)^2 / sum lambda^2"
+            ),
+        }
 
 
-def eigenvalues(covariance: torch.Tensor) -> np.ndarray:
-    """Eigenvalues of a symmetric positive semi-definite matrix, descending; round-off below zero is cut to 0."""
-    if not torch.isfinite(covariance).all():
-        return np.full(len(covariance), np.nan)
-    return torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0).cpu().numpy()
+class KernelSpectrum(KernelReduction):
+    """Eigenvalues of the covariance over all units, from the kernels; with `jackknife` blocks also without each of them."""
+
+    def __init__(self, jackknife: int = 0) -> None:
+        super().__init__()
+        self.jackknife = jackknife
+        self.key = ("unit spectrum", jackknife)
+
+    def pairs(self, conditions: Sequence[str]) -> set[tuple[int, int]]:
+        return {(c, c) for c in range(len(conditions))}
+
+    def reduce(self, kernels: Kernels, conditions: Sequence[str]) -> dict[str, np.ndarray]:
+        results = {}
+        for c in range(len(conditions)):
+            kernel = kernels[c, c]
+            results[f"{c}"] = _kernel_spectrum(kernel)
+            for block, kept in enumerate(leave_out(len(kernel), self.jackknife)):
+                results[f"{c} without {block}"] = _kernel_spectrum(recentred(kernel[kept][:, kept]))
+        return results
+
+    def spectra(self, condition: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The eigenvalues, and those without each block."""
+        blocks = range(self.jackknife)
+        return self.results[f"{condition}"], [self.results[f"{condition} without {b}"] for b in blocks]
+
+
+def leave_out(images: int, blocks: int) -> list[np.ndarray]:
+    """The places that stay when each of `blocks` runs of neighbouring images is left out in turn."""
+    return (
+        [np.delete(np.arange(images), part) for part in np.array_split(np.arange(images), blocks)]
+        if blocks
+        else []
+    )
+
+
+def recentred(kernel: torch.Tensor) -> torch.Tensor:
+    """The kernel of the same vectors about their own mean: H K H, H = I - 1/N."""
+    return kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()
+
+
+def eigenvalues(matrix: torch.Tensor) -> np.ndarray:
+    """Eigenvalues of a symmetric positive semi-definite matrix, descending; round-off below zero becomes zero."""
+    if not torch.isfinite(matrix).all():
+        return np.full(len(matrix), np.nan)
+    return torch.linalg.eigvalsh(matrix).flip(0).clamp_min(0).cpu().numpy()
+
+
+def _kernel_spectrum(kernel: torch.Tensor) -> np.ndarray:
+    return eigenvalues(kernel)[: len(kernel) - 1] / (len(kernel) - 1)  # centring makes the last one zero
+
+
+def _spectra(observable: Observable, condition: int, jackknife: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    if isinstance(observable, KernelSpectrum):
+        return observable.spectra(condition)
+    full = eigenvalues(observable.moments(condition).covariance)
+    blocks = observable.blocks() if jackknife else []
+    return full, [eigenvalues(observable.moments(condition, without=b).covariance) for b in blocks]
+
+
+def _padded(spectra: list) -> np.ndarray:
+    """One array (definition, condition, site, rank) from spectra of different lengths, NaN past their ends."""
+    longest = max(len(s) for conditions in spectra for sites in conditions for s in sites)
+    return np.array(
+        [
+            [[np.pad(s, (0, longest - len(s)), constant_values=np.nan) for s in sites] for sites in c]
+            for c in spectra
+        ]
+    )

@@ -1,0 +1,95 @@
+"""How far a perturbation moves the correlations between units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from netprobe.errors import unknown
+from netprobe.metrics.base import Metric, Readings, interval, variable
+from netprobe.observables import ConditionMoments, Observable
+from netprobe.streaming import Moments
+from netprobe.uncertainty import jackknife_interval
+
+DEAD = 64 * float(np.finfo(np.float64).eps)
+"""A unit is dead when its variance is below this share of its mean square: it is constant to within round-off."""
+
+
+@dataclass(frozen=True)
+class CorrelationShift(Metric):
+    """Frobenius distance between the correlation matrices of a site's units on clean and on perturbed inputs.
+
+        D = ||R_0 - R_eps||_F,   R_ij = cov_ij / sqrt(var_i var_j), 0 where a unit is dead
+
+    over channels ("channel": one observation per image and location) or over channels averaged over locations ("pooled").
+    On a layer of n units both mean the correlations over images of arXiv 2308.03956.
+
+    Returns `shift` (perturbation, site) with the interval of a jackknife over `blocks` blocks of images;
+    `shift_per_pair` = D / sqrt(n (n - 1)) over the n units alive in both conditions, comparable between widths; and
+    `live_units`. 0 <= D <= 2 n; smaller means a more rigid correlation structure; invariant to positive rescaling of single
+    units. NaN per pair for fewer than two live units. D has a floor from finite samples: compare conditions on the same images
+    only. State: C (C + 2) float64 per site, condition and block.
+    """
+
+    name: ClassVar[str] = "correlation"
+    unit: str = "channel"
+    blocks: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unit not in ("channel", "pooled"):
+            raise unknown("unit", self.unit, ("channel", "pooled"))
+
+    def observables(self, images: int) -> list[Observable]:
+        return [ConditionMoments(self.unit, -(-images // self.blocks) if self.blocks else 0)]
+
+    def compute(self, readings: Readings) -> xr.Dataset:
+        sites = readings(self.observables(readings.images)[0].key)
+        conditions = range(1, len(readings.conditions))
+        full = np.array([[_shift(site, c) for site in sites] for c in conditions])
+        blocks = max((site.blocks() for site in sites), key=len) if self.blocks else []
+        out = np.array([[[_shift(site, c, b)[0] for site in sites] for c in conditions] for b in blocks])
+        dims = "perturbation site"
+        shift = variable(dims, full[..., 0], "correlation shift", "1", "||R_0 - R_eps||_F")
+        bounds = jackknife_interval(shift.values, out) if len(out) else np.full((*shift.shape, 2), np.nan)
+        return readings.dataset(
+            {
+                "shift": shift,
+                "shift_interval": interval(
+                    dims, bounds, shift, f"{len(blocks)} blocks of images left out in turn"
+                ),
+                "shift_per_pair": variable(
+                    dims,
+                    full[..., 1],
+                    "correlation shift per pair",
+                    "1",
+                    "over units alive in both, / sqrt(n (n - 1))",
+                ),
+                "live_units": variable(
+                    dims, full[..., 2], "live units", "units", "units that vary in both conditions"
+                ),
+            }
+        )
+
+
+def correlation(moments: Moments) -> tuple[Tensor, Tensor]:
+    """Correlation matrix (C, C), 0 in rows and columns of dead units, and which units are alive (C,)."""
+    covariance = moments.covariance
+    variance = covariance.diagonal()
+    alive = variance > DEAD * (moments.mean.square() + variance)
+    scale = torch.where(alive, variance.rsqrt(), 0)
+    return (scale[:, None] * covariance * scale).clamp(-1, 1), alive
+
+
+def _shift(site: ConditionMoments, condition: int, without: int | None = None) -> tuple[float, float, int]:
+    """D, D per pair of live units, and how many units live."""
+    (clean, alive), (perturbed, survived) = (correlation(site.moments(c, without)) for c in (0, condition))
+    difference, both = clean - perturbed, alive & survived
+    n = int(both.sum())
+    per_pair = float(difference[both][:, both].norm()) / np.sqrt(n * (n - 1)) if n > 1 else np.nan
+    return float(difference.norm()), per_pair, n

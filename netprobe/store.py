@@ -1,0 +1,89 @@
+"""Results on disk: netCDF-4 through h5netcdf, one group per model and metric, settings as one JSON string."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from netprobe.errors import MissingData, closest
+
+COMPRESSED_ABOVE = 1000
+"""Arrays with more elements than this are compressed (losslessly)."""
+
+
+def save_results(tree: xr.DataTree, path: str | Path) -> Path:
+    """Write `tree` to the netCDF file `path`, atomically; equal trees give equal bytes. Returns the path."""
+    encoding = {
+        node.path: {
+            name: {"zlib": True, "complevel": 4}
+            for name, v in node.data_vars.items()
+            if v.size > COMPRESSED_ABOVE and np.issubdtype(v.dtype, np.number)
+        }
+        for node in tree.subtree
+    }
+    return atomically(Path(path), lambda part: tree.to_netcdf(part, engine="h5netcdf", encoding=encoding))
+
+
+def open_results(path: str | Path) -> xr.DataTree:
+    """The tree in the netCDF file `path`, wholly in memory. Raises MissingData when there is no such file, or no netCDF in it."""
+    path = Path(path)
+    if not path.is_file():
+        near = closest(path.name, [p.name for p in path.parent.glob("*")], 3) if path.parent.is_dir() else []
+        raise MissingData(
+            f"no results file {str(path)!r}; nearest names in that folder: {', '.join(near) or 'none'}"
+        )
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            return tree.load()
+    except OSError as error:
+        raise MissingData(
+            f"{str(path)!r} is not a netCDF-4 file that netprobe wrote, or it is damaged ({error})"
+        ) from error
+
+
+def atomically(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Let `write` make a file beside `path`, then put it in place in one step: readers see the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def versions() -> dict[str, str]:
+    """What computed a result."""
+    packages = {name: version(name) for name in ("netprobe-torch", "torch", "numpy", "scipy", "xarray")}
+    return packages | {"python": platform.python_version()}
+
+
+def model_card(model: nn.Module) -> dict[str, Any]:
+    """What a result says about its model: class, parameters, SHA-256 of its state, and where it was loaded from."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return {
+        "class": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "sha256": digest.hexdigest(),
+        "source": getattr(model, "netprobe_source", None),
+    }
+
+
+def provenance(tree: xr.DataTree | xr.Dataset) -> dict[str, Any]:
+    """The settings that a result carries."""
+    return json.loads(tree.attrs["provenance"])
