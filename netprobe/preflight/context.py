@@ -1,0 +1,138 @@
+"""What the checks share: a sample of the data, the model's answers on it, and its input gradients."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from netprobe.outputs import logits_of, widened
+from netprobe.perturb import resolve
+from netprobe.perturb.objective import predict
+
+BATCH = 64  # images at once: bounds memory
+
+
+class Gradients(NamedTuple):
+    """Input gradients (n, d) of the cross-entropy: their true direction, and what two precisions make of them.
+
+    With q the softmax over the classes other than y, the gradient of the cross-entropy at the logits is
+    (1 - p_y) (q - e_y). `direction` leaves out the factor 1 - p_y, which rounds to 0 when a network is sure.
+    """
+
+    direction: Tensor
+    float64: Tensor
+    float32: Tensor
+
+
+class Context:
+    """One model and one data set under scrutiny. Answers are computed when first asked for, and once.
+
+    Ask for them inside `undisturbed(model)`. What that changes, the modes of the modules, is noted at once.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        perturbations: Mapping[str, str | Callable] | None = None,
+        limit: int = 256,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.seed = model, seed
+        self.train_mode = [name for name, module in model.named_modules() if module.training]
+        self.perturbations = {name: resolve(p) for name, p in (perturbations or {}).items()}
+        self.device = next((tensor.device for tensor in self.held), torch.device("cpu"))
+        self.classes: tuple[str, ...] | None = _optional(tuple, getattr(data, "classes", None))
+        self.all_labels: Tensor | None = _optional(torch.as_tensor, getattr(data, "labels", None))
+        size = len(data) if hasattr(data, "__len__") else len(data.inputs)
+        sample = data.take(min(limit, size), seed)
+        self.x: Tensor = sample.inputs.to(self.device)
+        self.y: Tensor | None = _optional(torch.as_tensor, getattr(sample, "labels", None))
+
+    @property
+    def held(self) -> itertools.chain[Tensor]:
+        """Parameters and buffers."""
+        return itertools.chain(self.model.parameters(), self.model.buffers())
+
+    @property
+    def box(self) -> tuple[float, float]:
+        """The values that inputs may have: [0, 1] for images (N, C, H, W), [-1, 1] for waveforms."""
+        return (0.0, 1.0) if self.x.ndim == 4 else (-1.0, 1.0)
+
+    def few(self, n: int) -> Tensor:
+        """Positions of `n` of the sampled inputs, spread out: the classes may come one after the other."""
+        return torch.linspace(0, len(self.x) - 1, min(n, len(self.x))).round().long()
+
+    def answers(self, x: Tensor) -> Tensor:
+        """The logits (N, K) at x, batch by batch, on copies: a model may write into its input."""
+        return torch.cat([predict(self.model, part.clone()) for part in x.split(BATCH)])
+
+    @cached_property
+    def logits(self) -> Tensor:
+        return self.answers(self.x)
+
+    @cached_property
+    def predictions(self) -> Tensor:
+        return self.logits.argmax(1)
+
+    @cached_property
+    def labels(self) -> Tensor | None:
+        """Labels of the sample on the model's device; None where there are none that name outputs of it."""
+        y = self.y
+        if y is None or y.is_floating_point() or y.shape != (len(self.x),):
+            return None
+        return y.long().to(self.device) if y.min() >= 0 and y.max() < self.logits.shape[1] else None
+
+    @cached_property
+    def repetition(self) -> float:
+        """How far two passes over the same few inputs differ, relative to the largest logit."""
+        x = self.x[self.few(16)]
+        return difference(self.answers(x), self.answers(x))
+
+    @cached_property
+    def gradients(self) -> Gradients | None:
+        """Input gradients of a few samples; None if autograd sees no way from the logits to the input."""
+        few = self.few(32)
+        x = self.x[few].clone().requires_grad_()
+        with torch.enable_grad():
+            logits = logits_of(self.model(x * 1), len(x))  # x * 1: a model may write into its input
+            if not logits.requires_grad:
+                return None
+            y = logits.argmax(1) if self.labels is None else self.labels[few]
+            losses = (
+                _unsaturated(logits, y),
+                F.cross_entropy(widened(logits), y, reduction="sum"),
+                F.cross_entropy(logits.float(), y, reduction="sum"),
+            )
+            return Gradients(*(_gradient(loss, x) for loss in losses))
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """Largest |a - b| relative to the largest |a|."""
+    return float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny))
+
+
+def share(of: Tensor) -> str:
+    """The share of true values: "12.5 % (2 of 16)"."""
+    return f"{of.float().mean():.1%} ({int(of.sum())} of {len(of)})"
+
+
+def _unsaturated(logits: Tensor, y: Tensor) -> Tensor:
+    """A loss whose gradient at the logits is q - e_y: that of the cross-entropy without its factor 1 - p_y."""
+    others = logits.detach().scatter(1, y[:, None], -torch.inf).softmax(1)
+    return (others * logits).sum() - logits.gather(1, y[:, None]).sum()
+
+
+def _gradient(loss: Tensor, x: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(loss, x, retain_graph=True, allow_unused=True)
+    return (torch.zeros_like(x) if gradient is None else gradient).flatten(1)
+
+
+def _optional(convert: Callable, value: Any) -> Any:
+    return None if value is None else convert(value)
