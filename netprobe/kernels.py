@@ -1,9 +1,9 @@
 """Image-by-image Gram matrices (linear kernels) of whole layers, exact, within a stated memory budget.
 
-The covariance over all d units of a layer has the same non-zero eigenvalues as K / (N - 1), where K = X X^T is the N x N Gram
-matrix of the N centred activation vectors. K needs every image's activations at once, so layers are taken a group at a time,
-one extra pass over the (stored) inputs per group; a layer too large for the budget is cut into slices of units, whose kernels
-add up. Nothing is sketched: random projections of spectra bias their slopes.
+The covariance over all d units of a layer has the same non-zero eigenvalues as K / (N - 1), where K = X X^T is the N
+x N Gram matrix of the N centred activation vectors. K needs every image's activations at once, so layers are taken a
+group at a time, one extra pass over the (stored) inputs per group; a layer too large for the budget is cut into
+slices of units, whose kernels add up. Nothing is sketched: random projections of spectra bias their slopes.
 """
 
 from __future__ import annotations
@@ -49,14 +49,12 @@ class KernelReduction(Observable):
 
     def merge(self, other: KernelReduction) -> None:
         raise NetprobeError(
-            f"{self.key[0]} needs the Gram matrix of all images at once, so results of parts of a data set cannot be merged; "
-            "run it on the whole data set, or leave 'unit' spectra and 'cka' out of the parts"
+            f"{self.key[0]} needs the Gram matrix of all images at once, so parts of a data set cannot be "
+            "merged; run it on the whole data set, or leave 'unit' spectra and 'cka' out of the parts"
         )
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        return {
-            "results": {name: torch.from_numpy(np.asarray(value)) for name, value in self.results.items()}
-        }
+        return {"results": {name: torch.from_numpy(np.asarray(value)) for name, value in self.results.items()}}
 
     def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
         self.results = {name: value.numpy() for name, value in state["results"].items()}

@@ -1,7 +1,8 @@
 """What is accumulated at a site while the model runs: small states, updated inside the hook, merged exactly.
 
-Metrics say which observables they need (`Metric.observables`); two metrics that need the same one share it. Everything an
-observable sees is an `Observation`: the tensors of one site, for one batch of images, under every condition at once.
+Metrics say which observables they need (`Metric.observables`); two metrics that need the same one share it.
+Everything an observable sees is an `Observation`: the tensors of one site, for one batch of images, under every
+condition at once.
 """
 
 from __future__ import annotations
@@ -33,9 +34,7 @@ class Observation:
     @cached_property
     def rows(self) -> Tensor:
         """Shape (conditions, batch, locations, channels): one row of channel activations per location or token."""
-        channels_last = (
-            self.tensor.movedim(self.site.channel_axis, -1) if self.tensor.ndim > 2 else self.tensor
-        )
+        channels_last = self.tensor.movedim(self.site.channel_axis, -1) if self.tensor.ndim > 2 else self.tensor
         channels = channels_last.shape[-1] if channels_last.ndim > 1 else 1
         return channels_last.reshape(self.conditions, len(self.images), -1, channels)
 
@@ -116,9 +115,7 @@ class Norms(PerImage):
         for column, order in enumerate(self.orders):
             if order == "2":
                 out[:, column] = torch.linalg.vector_norm(x, dim=1)
-        if self.orders != (
-            "2",
-        ):  # |x| once for both; torch's own vector_norm(ord=1, inf) is 8 to 50 times slower
+        if self.orders != ("2",):  # |x| once for both; torch's own vector_norm(ord=1, inf) is 8 to 50 times slower
             torch.abs(x, out=scratch)
         for column, order in enumerate(self.orders):
             if order != "2":
@@ -130,8 +127,8 @@ class LocationHoyer(PerImage):
 
         H(a) = ((||a||_1 / ||a||_2)^2 - 1) / (C - 1),   a in R^C
 
-    values   (image, condition, 2): mean of H over the locations where a is not all zero (NaN if there is none, or C = 1),
-             and the share of locations where it is
+    values   (image, condition, 2): mean of H over the locations where a is not all zero (NaN if there is none, or C =
+             1), and the share of locations where it is
     """
 
     key = ("hoyer",)

@@ -27,9 +27,9 @@ from netprobe.uncertainty import wilson
 class ModelPart:
     """One model's observables, by site and key, and its predictions.
 
-    `outcomes` holds, per image, the label and the predicted class under every condition; `listened` the site names of each
-    metric; `pending` the images of this part's share of the data that are still to do; `kernels_pending` the sites whose
-    kernels are.
+    `outcomes` holds, per image, the label and the predicted class under every condition; `listened` the site names of
+    each metric; `pending` the images of this part's share of the data that are still to do; `kernels_pending` the
+    sites whose kernels are.
     """
 
     sites: dict[str, Site]
@@ -50,8 +50,8 @@ class ModelPart:
 class Partial:
     """Everything that one or more models' passes have left so far.
 
-    Parts of the same probe on different images merge exactly (`merge`): float64 sums around a common shift. `compute` turns
-    the whole into labelled results; it may be called at any time.
+    Parts of the same probe on different images merge exactly (`merge`): float64 sums around a common shift. `compute`
+    turns the whole into labelled results; it may be called at any time.
     """
 
     conditions: list[str]
@@ -89,7 +89,7 @@ class Partial:
         mine.pending = sorted({*mine.pending, *theirs.pending})
 
     def paired(self, model: str) -> bool:
-        """Whether clean and perturbed images of `model` may share a batch: not if the pre-flight saw samples interact."""
+        """Whether clean and perturbed images of `model` may share a batch: not if the pre-flight saw them interact."""
         return not any(f["model"] == model and f["check"] == "interaction" for f in self.findings)
 
     @property
@@ -154,9 +154,7 @@ class Partial:
         values = part.outcomes.read()[1].astype(np.int64)
         label, prediction = values[:, 0], values[:, 1:].T
         correct = prediction == label
-        accuracy = variable(
-            "condition", correct.mean(1), "accuracy", "1", "share of images classified as labelled"
-        )
+        accuracy = variable("condition", correct.mean(1), "accuracy", "1", "share of images classified as labelled")
         bounds = [wilson(row.sum(), row.size) for row in correct]
         return self._readings(part, []).dataset(
             {
@@ -199,9 +197,7 @@ class Partial:
             content = torch.load(path, weights_only=True)
             description = json.loads(content["description"])
         except Exception as error:  # torch.load raises what its format's layers raise; all mean the same here
-            raise CheckpointError(
-                f"{str(path)!r} is not a partial probe result, or it is damaged ({error})"
-            ) from error
+            raise CheckpointError(f"{str(path)!r} is not a partial probe result, or it is damaged ({error})") from error
         models = description.pop("models")
         metrics = tuple(_metric(m) for m in description.pop("metrics"))
         partial = cls(metrics=metrics, **description)
@@ -210,9 +206,7 @@ class Partial:
         return partial
 
 
-def fresh_observables(
-    metrics: Sequence[Metric], listened: Mapping[str, list[str]], images: int
-) -> dict[str, dict]:
+def fresh_observables(metrics: Sequence[Metric], listened: Mapping[str, list[str]], images: int) -> dict[str, dict]:
     """New observables for every site, by site name and key; metrics that need the same one share it."""
     observables: dict[str, dict[tuple, Observable]] = {}
     for metric in metrics:

@@ -88,15 +88,11 @@ class Pass:
             self.part.pending = [i for i in self.part.pending if i not in done]
             flush()
 
-    def _perturbed(
-        self, positions: Sequence[int], description: str
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _perturbed(self, positions: Sequence[int], description: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Batches of image positions, labels, and inputs (conditions * batch, ...), clean first."""
         chosen = self.data if len(positions) == len(self.data) else self.data.select(list(positions))
         positions = torch.as_tensor(positions)
-        with tqdm(
-            total=len(positions), desc=description, unit="image", disable=not self.chosen.progress
-        ) as bar:
+        with tqdm(total=len(positions), desc=description, unit="image", disable=not self.chosen.progress) as bar:
             for batch in chosen.batches(self.batch_size, self.device):
                 images = positions[batch.index]
                 inputs = self._conditions(batch.x.to(self.dtype), batch.y, images)
@@ -132,7 +128,7 @@ class Pass:
             return logits_of(self.model(inputs), len(inputs))
 
     def _one_by_one(self, inputs: Tensor, sites: list[Site], images: Tensor, update: Callable) -> Tensor:
-        """For models whose samples interact: each condition by itself, one batch of activations kept until all are there."""
+        """For models whose samples interact: condition by condition, one batch of activations kept until all are there."""
         seen: dict[Site, list[Tensor]] = {site: [] for site in sites}
         logits = []
         with listening(self.model, sites, lambda site, tensor: seen[site].append(tensor.clone())):
@@ -145,9 +141,7 @@ class Pass:
     def _kernel_groups(self) -> list[list[Slice]]:
         sites = [self.part.sites[name] for name in self.part.kernels_pending]
         if len(self.part.outcomes.read()[0]) < len(self.data):
-            raise NetprobeError(
-                "'unit' spectra and CKA need all images in one part: leave them out of shards"
-            )
+            raise NetprobeError("'unit' spectra and CKA need all images in one part: leave them out of shards")
         return plan(sites, len(self.data), len(self.conditions), in_bytes(self.chosen.memory))
 
     def _reduce_kernels(self, flush: Callable[[], None]) -> None:
@@ -202,14 +196,12 @@ class Pass:
 
 
 def stream_seed(seed: int, name: str) -> int:
-    """The seed of a perturbation's random stream: its own by name, but one for all strengths of a sweep ("pgd@2/255")."""
-    return int(
-        np.random.SeedSequence([seed, zlib.crc32(name.partition("@")[0].encode())]).generate_state(1)[0]
-    )
+    """The seed of a perturbation's random stream: by name, but one for all strengths of a sweep ("pgd@2/255")."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(name.partition("@")[0].encode())]).generate_state(1)[0])
 
 
 def batch_size(shape: Sequence[int], conditions: int, device: torch.device) -> int:
-    """Images at a time, so that the rows of all conditions together fill a processor without falling out of its cache."""
+    """Images at a time, so that the rows of all conditions together fill a processor but not more than its cache."""
     values, most = (2**18, 64) if device.type == "cpu" else (2**23, 1024)
     rows = min(most, max(8, values // int(np.prod(shape))))
     return max(1, rows // conditions)

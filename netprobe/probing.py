@@ -44,16 +44,16 @@ def probe(
 
     models          an nn.Module on inputs in [0, 1], or several by name
     data            a `Data`, or anything `netprobe.data.load` takes
-    perturbations   a spec ("pgd:eps=8/255,steps=20"), an instance, a callable (model, x, y, *, generator) -> x', a list of
-                    these, or a dict of them by name
+    perturbations   a spec ("pgd:eps=8/255,steps=20"), an instance, a callable (model, x, y, *, generator) -> x', a
+                    list of these, or a dict of them by name
     metrics, sites  names or objects; patterns (see `netprobe.metrics`, `netprobe.selection`)
     partial         file to flush to about twice a minute; if it holds the same probe, the run goes on from there
     settings        the other fields of `ProbeSettings`
 
-    Returns a DataTree /model/metric of Datasets with dims condition ("clean" and the perturbations), perturbation, site,
-    image and those of the metric; /model/accuracy with Wilson intervals; /preflight with what the pre-flight found. Every
-    perturbation is made for the model it is applied to. The models are left as found. Same seed, same numbers, whatever the
-    batch size up to the rounding of the model itself.
+    Returns a DataTree /model/metric of Datasets with dims condition ("clean" and the perturbations), perturbation,
+    site, image and those of the metric; /model/accuracy with Wilson intervals; /preflight with what the pre-flight
+    found. Every perturbation is made for the model it is applied to. The models are left as found. Same seed, same
+    numbers, whatever the batch size up to the rounding of the model itself.
 
     Errors come before the pass: unknown names, patterns that match nothing, data that does not fit.
     """
@@ -74,9 +74,7 @@ def gather(
 
     Interrupted by Ctrl-C, it flushes and raises `Interrupted`, whose `partial` holds what was done.
     """
-    chosen = _settings(
-        settings | {k: v for k, v in {"metrics": metrics, "sites": sites}.items() if v is not None}
-    )
+    chosen = _settings(settings | {k: v for k, v in {"metrics": metrics, "sites": sites}.items() if v is not None})
     data = data if isinstance(data, Data) else load_data(data)
     named = _perturbations(perturbations)
     gathered = _start(_models(models), data, named, resolve(chosen.metrics), chosen)
@@ -90,8 +88,8 @@ def gather(
 def merge(parts: Iterable[Partial | str | Path]) -> Partial:
     """Join parts of one probe on different images, exactly: the result is that of one pass over all of them.
 
-    Parts are `Partial`s or files they were saved to. 'unit' spectra and CKA link every image with every other and cannot
-    be merged.
+    Parts are `Partial`s or files they were saved to. 'unit' spectra and CKA link every image with every other and
+    cannot be merged.
     """
     loaded = [part if isinstance(part, Partial) else Partial.load(part) for part in parts]
     if not loaded:
@@ -161,10 +159,7 @@ def _start(
 ) -> Partial:
     """Sites chosen, settings checked, pre-flight done: everything that can go wrong goes wrong here."""
     settings = dataclasses.asdict(chosen)
-    run = {
-        k: settings.pop(k)
-        for k in ("batch_size", "device", "memory", "shard", "progress", "strict", "preflight")
-    }
+    run = {k: settings.pop(k) for k in ("batch_size", "device", "memory", "shard", "progress", "strict", "preflight")}
     settings |= {"sites": repr(chosen.sites), "metrics": [repr(m) for m in metrics]}
     described = {name: perturb.describe(p) for name, p in named.items()}
     partial = Partial(
@@ -194,9 +189,7 @@ def _listen(model: nn.Module, data: Data, metrics: Sequence[Metric], chosen: Pro
     selected = {m.name: _sites_of(m, found, chosen.sites) for m in metrics}
     listened = {name: [site.name for site in sites] for name, sites in selected.items()}
     observables = fresh_observables(metrics, listened, len(data))
-    reduced = [
-        s for s, keyed in observables.items() if any(isinstance(o, KernelReduction) for o in keyed.values())
-    ]
+    reduced = [s for s, keyed in observables.items() if any(isinstance(o, KernelReduction) for o in keyed.values())]
     return ModelPart(
         sites={site.name: site for site in found if site.name in observables},
         listened=listened,
@@ -212,9 +205,7 @@ def _sites_of(metric: Metric, found: list[Site], patterns: Any) -> list[Site]:
     if metric.at == "output":
         return chosen
     calls = {(site.module, site.call) for site in chosen}
-    return [
-        s for s in found if s.where == "input" and (s.module, s.call) in calls and s.batch_axis is not None
-    ]
+    return [s for s in found if s.where == "input" and (s.module, s.call) in calls and s.batch_axis is not None]
 
 
 def _preflight(
@@ -224,8 +215,7 @@ def _preflight(
 
     findings = check(model, data, named, strict=chosen.strict, seed=chosen.seed)
     return [
-        {"model": name} | {k: str(getattr(f, k)) for k in ("severity", "check", "evidence", "remedy")}
-        for f in findings
+        {"model": name} | {k: str(getattr(f, k)) for k in ("severity", "check", "evidence", "remedy")} for f in findings
     ]
 
 

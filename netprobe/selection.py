@@ -66,9 +66,7 @@ def select(sites: Sequence[Site], patterns: Pattern | Iterable[Pattern] = "weigh
     if not chosen and dropped:
         chosen = set(_matching(sites, "weighted"))
     if not chosen - dropped:
-        raise NetprobeError(
-            f"the site patterns {patterns!r} exclude every site they choose; drop a '~' pattern"
-        )
+        raise NetprobeError(f"the site patterns {patterns!r} exclude every site they choose; drop a '~' pattern")
     return [site for site in sites if site in chosen - dropped]
 
 
@@ -92,18 +90,15 @@ def _matching(sites: Sequence[Site], pattern: Pattern) -> list[Site]:
     found = [site for site in sites if site.where in where and matches(site)]
     if not found:
         names = [site.name for site in sites if site.where in where]
-        raise unknown(
-            "site pattern", pattern, names, f"`netprobe layers` lists all; kinds: {', '.join(KINDS)}"
-        )
+        raise unknown("site pattern", pattern, names, f"`netprobe layers` lists all; kinds: {', '.join(KINDS)}")
     usable = [site for site in found if site.batch_axis is not None]
     if usable and len(usable) < len(found):
-        logger.warning(
-            "passing over sites without an image axis: %s", [s.name for s in found if s.batch_axis is None]
-        )
+        logger.warning("passing over sites without an image axis: %s", [s.name for s in found if s.batch_axis is None])
     if not usable:
+        around = closest(found[0].module, [s.name for s in sites if s.batch_axis == 0], 1)
         raise NetprobeError(
             f"no axis of {found[0].name!r} (shape {found[0].shape}) counts the images, so it cannot be compared image by "
-            f"image; choose a site around it, for example {closest(found[0].module, [s.name for s in sites if s.batch_axis == 0], 1)}"
+            f"image; choose a site around it, for example {around[0] if around else 'output'!r}"
         )
     return usable
 
@@ -131,11 +126,9 @@ def _predicate(pattern: Pattern, modules: set[str]) -> Callable[[Site], bool]:
         return KINDS.get(name) or _lineage(name)
     if pattern in KINDS and pattern in modules:
         raise NetprobeError(
-            f"{pattern!r} is a kind of layer and also the name of a module here; write 'type:{pattern}' or 're:^{pattern}$'"
+            f"{pattern!r} is a kind of layer and a module's name here; write 'type:{pattern}' or 're:^{pattern}$'"
         )
-    return KINDS.get(pattern) or (
-        lambda site: any(fnmatch.fnmatchcase(name, pattern) for name in _spellings(site))
-    )
+    return KINDS.get(pattern) or (lambda site: any(fnmatch.fnmatchcase(name, pattern) for name in _spellings(site)))
 
 
 def _spellings(site: Site) -> tuple[str, str]:

@@ -26,12 +26,8 @@ class ProbeSettings:
     seed: int = option(0, "seed of every random draw; noise belongs to an image, not to its batch")
     device: str | None = option(None, "where to run, for example cuda:0; by default where the model is")
     dtype: str = option("float32", "float32, or float64 for perturbations below about 0.1/255")
-    memory: str = option(
-        "2GiB", "budget for 'unit' spectra and CKA, which need many images' activations at once"
-    )
-    paired: bool | None = option(
-        None, "clean and perturbed images in one batch; by default, unless samples interact"
-    )
+    memory: str = option("2GiB", "budget for 'unit' spectra and CKA, which need many images' activations at once")
+    paired: bool | None = option(None, "clean and perturbed images in one batch; by default, unless samples interact")
     preflight: bool = option(True, "look for silent mistakes first")
     strict: bool = option(False, "make findings of the preflight errors")
     shard: str = option("0/1", "i/n: only the i-th of n equal parts of the images, to be merged later")

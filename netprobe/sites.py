@@ -115,9 +115,7 @@ def _named(value: object) -> list[tuple[tuple[str, ...], Tensor]]:
 
 
 @contextlib.contextmanager
-def _hooked(
-    model: nn.Module, paths: set[str], callback: Callable[[str, int, str, object], None]
-) -> Iterator[None]:
+def _hooked(model: nn.Module, paths: set[str], callback: Callable[[str, int, str, object], None]) -> Iterator[None]:
     """Call `callback(path, call, where, value)` for what enters and leaves the modules at `paths`.
 
     Torch's fused attention path is off meanwhile: it would bypass the very modules that are listened to.
@@ -163,8 +161,9 @@ def _record(model: nn.Module, x: Tensor) -> list[_Event]:
 def find_sites(model: nn.Module, x: Tensor) -> list[Site]:
     """Every site of `model` on inputs like `x` (N, ...), in run order; a module's output comes when it returns.
 
-    Two dry runs, on 2 and on 3 copies of the first image, tell which axis counts the images. The model is left as found.
-    Raises NetprobeError when the two runs do not call the same modules (control flow that depends on the batch size).
+    Two dry runs, on 2 and on 3 copies of the first image, tell which axis counts the images. The model is left as
+    found. Raises NetprobeError when the two runs do not call the same modules (control flow that depends on the batch
+    size).
     """
     x = x[:1]
     with undisturbed(model), torch.no_grad():
@@ -252,9 +251,7 @@ def _name(model: nn.Module, event: _Event, repeated: set[str]) -> str:
 
 
 @contextlib.contextmanager
-def listening(
-    model: nn.Module, sites: list[Site], callback: Callable[[Site, Tensor], None]
-) -> Iterator[None]:
+def listening(model: nn.Module, sites: list[Site], callback: Callable[[Site, Tensor], None]) -> Iterator[None]:
     """Call `callback(site, tensor)` with every site's tensor, images first, the moment the model produces it.
 
     Nothing is kept: an in-place operation downstream cannot change what was read, and memory does not grow. Hooks are

@@ -36,13 +36,14 @@ def save_results(tree: xr.DataTree, path: str | Path) -> Path:
 
 
 def open_results(path: str | Path) -> xr.DataTree:
-    """The tree in the netCDF file `path`, wholly in memory. Raises MissingData when there is no such file, or no netCDF in it."""
+    """The tree in the netCDF file `path`, wholly in memory.
+
+    Raises MissingData when there is no such file, or no netCDF in it.
+    """
     path = Path(path)
     if not path.is_file():
         near = closest(path.name, [p.name for p in path.parent.glob("*")], 3) if path.parent.is_dir() else []
-        raise MissingData(
-            f"no results file {str(path)!r}; nearest names in that folder: {', '.join(near) or 'none'}"
-        )
+        raise MissingData(f"no results file {str(path)!r}; nearest names in that folder: {', '.join(near) or 'none'}")
     try:
         with xr.open_datatree(path, engine="h5netcdf") as tree:
             return tree.load()
@@ -53,7 +54,7 @@ def open_results(path: str | Path) -> xr.DataTree:
 
 
 def atomically(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` make a file beside `path`, then put it in place in one step: readers see the old file or the new one."""
+    """Let `write` make a file beside `path`, then put it in place in one step: readers see the old or the new file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""Statistics that update one batch at a time and merge exactly: any batching, order or sharding gives the same value."""
+"""Statistics that update batch by batch and merge exactly: any batching, order or sharding gives the same value."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ CHUNK = 1 << 17
 def add_gram(upper: Tensor, rows: Tensor) -> None:
     """Add rows^T rows, `rows` (n, C) float64 and contiguous, to the upper triangle of `upper` (C, C).
 
-    The lower triangle is left undefined: on the CPU BLAS's dsyrk computes one triangle only, in nearly half the time of a
-    full product (torch offers no such routine).
+    The lower triangle is left undefined: on the CPU BLAS's dsyrk computes one triangle only, in nearly half the time
+    of a full product (torch offers no such routine).
     """
     if rows.device.type != "cpu":
         upper.addmm_(rows.T, rows)

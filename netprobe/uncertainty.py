@@ -21,8 +21,9 @@ def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, fl
 def resampled_means(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     """Means over the last axis in bootstrap resamples of it, shape (..., resample); NaN and inf are left out.
 
-    The last axis is the image axis. The resamples depend on its length and `seed` only, so arrays of the same images are
-    resampled alike and their differences are paired comparisons. Cost: one matrix product of resamples x images x rest.
+    The last axis is the image axis. The resamples depend on its length and `seed` only, so arrays of the same images
+    are resampled alike and their differences are paired comparisons. Cost: one matrix product of resamples x images x
+    rest.
     """
     n = values.shape[-1]
     usable = np.isfinite(values)

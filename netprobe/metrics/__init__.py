@@ -33,13 +33,7 @@ METRICS: dict[str, type[Metric]] = {
 
 def resolve(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
     """Metric objects from names ("psr,snr", or a list of names and objects); each name once."""
-    names = (
-        metrics.split(",")
-        if isinstance(metrics, str)
-        else [metrics]
-        if isinstance(metrics, Metric)
-        else metrics
-    )
+    names = metrics.split(",") if isinstance(metrics, str) else [metrics] if isinstance(metrics, Metric) else metrics
     resolved = tuple(m if isinstance(m, Metric) else _by_name(m.strip()) for m in names)
     for metric in resolved:
         if sum(metric.name == other.name for other in resolved) > 1:

@@ -75,9 +75,7 @@ class Metric(ABC):
 
 def variable(dims: str, values: Any, long_name: str, units: str, definition: str) -> xr.Variable:
     """A variable that carries its own meaning; `dims` are separated by blanks."""
-    return xr.Variable(
-        dims.split(), values, {"long_name": long_name, "units": units, "definition": definition}
-    )
+    return xr.Variable(dims.split(), values, {"long_name": long_name, "units": units, "definition": definition})
 
 
 def interval(dims: str, values: Any, of: xr.Variable, how: str) -> xr.Variable:

@@ -26,14 +26,14 @@ class CorrelationShift(Metric):
 
         D = ||R_0 - R_eps||_F,   R_ij = cov_ij / sqrt(var_i var_j), 0 where a unit is dead
 
-    over channels ("channel": one observation per image and location) or over channels averaged over locations ("pooled").
-    On a layer of n units both mean the correlations over images of arXiv 2308.03956.
+    over channels ("channel": one observation per image and location) or over channels averaged over locations
+    ("pooled"). On a layer of n units both mean the correlations over images of arXiv 2308.03956.
 
     Returns `shift` (perturbation, site) with the interval of a jackknife over `blocks` blocks of images;
     `shift_per_pair` = D / sqrt(n (n - 1)) over the n units alive in both conditions, comparable between widths; and
-    `live_units`. 0 <= D <= 2 n; smaller means a more rigid correlation structure; invariant to positive rescaling of single
-    units. NaN per pair for fewer than two live units. D has a floor from finite samples: compare conditions on the same images
-    only. State: C (C + 2) float64 per site, condition and block.
+    `live_units`. 0 <= D <= 2 n; smaller means a more rigid correlation structure; invariant to positive rescaling of
+    single units. NaN per pair for fewer than two live units. D has a floor from finite samples: compare conditions on
+    the same images only. State: C (C + 2) float64 per site, condition and block.
     """
 
     name: ClassVar[str] = "correlation"
@@ -60,9 +60,7 @@ class CorrelationShift(Metric):
         return readings.dataset(
             {
                 "shift": shift,
-                "shift_interval": interval(
-                    dims, bounds, shift, f"{len(blocks)} blocks of images left out in turn"
-                ),
+                "shift_interval": interval(dims, bounds, shift, f"{len(blocks)} blocks of images left out in turn"),
                 "shift_per_pair": variable(
                     dims,
                     full[..., 1],
@@ -70,9 +68,7 @@ class CorrelationShift(Metric):
                     "1",
                     "over units alive in both, / sqrt(n (n - 1))",
                 ),
-                "live_units": variable(
-                    dims, full[..., 2], "live units", "units", "units that vary in both conditions"
-                ),
+                "live_units": variable(dims, full[..., 2], "live units", "units", "units that vary in both conditions"),
             }
         )
 

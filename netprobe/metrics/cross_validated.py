@@ -28,10 +28,11 @@ class CrossValidatedSpectrum(Metric):
         lambda_n = sum over images of (X_1 P_n)(X_2 P_n), averaged over `swaps` random swaps of each image's repeats,
                    divided by the sum over n
 
-    `repeats` names the two perturbations that are the repeats, for example two `GaussianNoise(0.05)`; every perturbation has
-    its own random stream. Returns `eigenvalues` (site, rank), which may be negative where there is only noise, and `alpha`
-    from the fit of ln |lambda_n| with weights 1/n over ranks `first`..`last`. NaN past the rank of X_1. Computed exactly from
-    the three kernels of the repeats. Source: Stringer et al. 2019 and its code; for repeats without noise it reduces to PCA.
+    `repeats` names the two perturbations that are the repeats, for example two `GaussianNoise(0.05)`; every
+    perturbation has its own random stream. Returns `eigenvalues` (site, rank), which may be negative where there is
+    only noise, and `alpha` from the fit of ln |lambda_n| with weights 1/n over ranks `first`..`last`. NaN past the
+    rank of X_1. Computed exactly from the three kernels of the repeats. Source: Stringer et al. 2019 and its code;
+    for repeats without noise it reduces to PCA.
     """
 
     name: ClassVar[str] = "cv_spectrum"
@@ -52,25 +53,17 @@ class CrossValidatedSpectrum(Metric):
         return [RepeatedSpectrum(self.repeats, self.swaps, self.seed)]
 
     def compute(self, readings: Readings) -> xr.Dataset:
-        spectra = np.stack(
-            [s.results["eigenvalues"] for s in readings(self.observables(readings.images)[0].key)]
-        )
+        spectra = np.stack([s.results["eigenvalues"] for s in readings(self.observables(readings.images)[0].key)])
         ranks = np.isfinite(spectra).sum(-1)
-        fits = [
-            fit(s, self.first, min(self.last, r), "stringer") for s, r in zip(spectra, ranks, strict=True)
-        ]
-        alpha = variable(
-            "site", [f.alpha for f in fits], "power-law exponent", "1", "of |lambda_n|, weights 1/n"
-        )
+        fits = [fit(s, self.first, min(self.last, r), "stringer") for s, r in zip(spectra, ranks, strict=True)]
+        alpha = variable("site", [f.alpha for f in fits], "power-law exponent", "1", "of |lambda_n|, weights 1/n")
         return readings.dataset(
             {
                 "eigenvalues": variable(
                     "site rank", spectra, "cross-validated variance", "share", "divided by the sum"
                 ),
                 "alpha": alpha,
-                "alpha_interval": interval(
-                    "site", [(f.low, f.high) for f in fits], alpha, "weighted regression"
-                ),
+                "alpha_interval": interval("site", [(f.low, f.high) for f in fits], alpha, "weighted regression"),
                 "fit_last": variable(
                     "site", [f.last for f in fits], "last rank fitted", "1", "never past the rank of X_1"
                 ),
@@ -90,9 +83,7 @@ class RepeatedSpectrum(KernelReduction):
     def _pair(self, conditions: Sequence[str]) -> tuple[int, int]:
         for name in self.repeats:
             if name not in conditions[1:]:
-                raise unknown(
-                    "perturbation", name, conditions[1:], "repeats= names two perturbations of this probe"
-                )
+                raise unknown("perturbation", name, conditions[1:], "repeats= names two perturbations of this probe")
         return tuple(sorted(conditions.index(name) for name in self.repeats))
 
     def pairs(self, conditions: Sequence[str]) -> set[tuple[int, int]]:
@@ -101,9 +92,7 @@ class RepeatedSpectrum(KernelReduction):
 
     def reduce(self, kernels: Kernels, conditions: Sequence[str]) -> dict[str, np.ndarray]:
         i, j = self._pair(conditions)
-        both = torch.stack(
-            [torch.stack([kernels[i, i], kernels[i, j]]), torch.stack([kernels[i, j].T, kernels[j, j]])]
-        )
+        both = torch.stack([torch.stack([kernels[i, i], kernels[i, j]]), torch.stack([kernels[i, j].T, kernels[j, j]])])
         rng = np.random.default_rng(self.seed)
         swaps = [torch.from_numpy(rng.integers(0, 2, both.shape[-1])) for _ in range(self.swaps)]
         mean = torch.stack([_swapped(both, swap) for swap in swaps]).mean(0)
@@ -113,7 +102,8 @@ class RepeatedSpectrum(KernelReduction):
 def _swapped(kernels: Tensor, first: Tensor) -> Tensor:
     """lambda_n when image s takes its first repeat from set `first[s]` and its second from the other one.
 
-    With K_11 = U diag(mu) U^T: X_1 P_n = sqrt(mu_n) u_n and X_2 P_n = K_21 u_n / sqrt(mu_n), so lambda_n = u_n^T K_21 u_n.
+    With K_11 = U diag(mu) U^T: X_1 P_n = sqrt(mu_n) u_n and X_2 P_n = K_21 u_n / sqrt(mu_n), so lambda_n = u_n^T K_21
+    u_n.
     """
     image = torch.arange(kernels.shape[-1])
 

@@ -22,12 +22,12 @@ class PSR(Metric):
         PSR_p(x) = ||f(x') - f(x)||_p / ||f(x)||_p,   p = 1, 2, inf, over all units of the site
 
     Returns `psr` (perturbation, norm, site, image), `psr_db` = 20 log10 of the mean over images with its bootstrap
-    interval, and `psr_median`. Smaller means the site passes on less of the perturbation; above 1 (0 dB) the perturbation
-    exceeds the signal. Undefined (NaN) where the clean tensor is all zero: such images are left out of the mean and counted
-    in `undefined`. -inf dB where nothing changes. Invariant to rescaling a layer's weights.
+    interval, and `psr_median`. Smaller means the site passes on less of the perturbation; above 1 (0 dB) the
+    perturbation exceeds the signal. Undefined (NaN) where the clean tensor is all zero: such images are left out of
+    the mean and counted in `undefined`. -inf dB where nothing changes. Invariant to rescaling a layer's weights.
 
-    State: four numbers per image, site and perturbation. Source: Bakiskan 2022, eq. 3.1, figures 3.12 and 3.13; unlike the
-    code behind them, perturbed images are not truncated to 8 bits.
+    State: four numbers per image, site and perturbation. Source: Bakiskan 2022, eq. 3.1, figures 3.12 and 3.13;
+    unlike the code behind them, perturbed images are not truncated to 8 bits.
     """
 
     name: ClassVar[str] = "psr"
@@ -46,9 +46,7 @@ class PSR(Metric):
             "1",
             "||f(x') - f(x)||_p / ||f(x)||_p per image",
         )
-        mean_db = variable(
-            dims, decibel(_mean(ratio)), "mean PSR", "dB", "20 log10 of the mean of psr over images"
-        )
+        mean_db = variable(dims, decibel(_mean(ratio)), "mean PSR", "dB", "20 log10 of the mean of psr over images")
         median = variable(dims, _median(ratio), "median PSR", "1", "median of psr over images")
         undefined = variable(
             dims, np.isnan(ratio).sum(-1), "undefined", "images", "images whose clean tensor is all zero"
@@ -75,9 +73,11 @@ class SNR(Metric):
     Returns `snr` (perturbation, site, image), the ratio of powers; `snr_db` with its bootstrap interval; and
     `snr_median_db`. Larger means the signal survives better. The mean of ratios is ruled by the few images that hardly
     change, hence the median beside it; for the same reason -PSR in dB is not the SNR. Images that do not change at all
-    have an infinite ratio: they are left out of the mean and counted in `unaffected`. NaN where signal and change are both 0.
+    have an infinite ratio: they are left out of the mean and counted in `unaffected`. NaN where signal and change are
+    both 0.
 
-    State: two numbers per image, site and perturbation. Source: Cekic, Bakiskan and Madhow 2022, eq. 5.6 of Bakiskan 2022.
+    State: two numbers per image, site and perturbation. Source: Cekic, Bakiskan and Madhow 2022, eq. 5.6 of Bakiskan
+    2022.
     """
 
     name: ClassVar[str] = "snr"
@@ -104,9 +104,7 @@ class SNR(Metric):
         median = variable(
             dims, decibel(_median(ratio), 10), "median SNR", "dB", "10 log10 of the median of snr over images"
         )
-        same = variable(
-            dims, np.isinf(ratio).sum(-1), "unaffected", "images", "images whose tensor does not change"
-        )
+        same = variable(dims, np.isinf(ratio).sum(-1), "unaffected", "images", "images whose tensor does not change")
         bounds = bootstrap_interval(finite, lambda mean: decibel(mean, 10))
         return readings.dataset(
             {
@@ -120,7 +118,7 @@ class SNR(Metric):
 
 
 def _ratios(readings: Readings, key: tuple) -> np.ndarray:
-    """Norm of the difference over norm of the clean tensor, shape (perturbation, norm, site, image); 0/0 and x/0 are NaN."""
+    """||difference|| / ||clean||, shape (perturbation, norm, site, image); 0/0 and x/0 are NaN."""
     norms = readings.per_image(key).transpose(2, 3, 0, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return norms[1:] / np.where(norms[:1] == 0, np.nan, norms[:1])

@@ -15,8 +15,9 @@ LEAST_RANKS = 5
 
 @dataclass(frozen=True)
 class Fit:
-    """A power-law fit. `alpha` = minus the slope of ln lambda on ln n; `low`, `high` its 95 % interval under the regression's
-    own assumptions; `log_prefactor` = log10 of the line at n = 1; ranks `first`..`last` count from 1."""
+    """A power-law fit.
+
+    `alpha` = minus the slope of ln lambda on ln n; `low`, `high` its 95 % interval under the regression's own assumptions; `log_prefactor` = log10 of the line at n = 1; ranks `first`..`last` count from 1."""
 
     alpha: float
     low: float
@@ -41,8 +42,8 @@ def fit_range(rank: int, first: int | None = None, last: int = 500) -> tuple[int
 def fit(eigenvalues: np.ndarray, first: int, last: int, weighting: str = "ols") -> Fit:
     """Fit ranks `first`..`last` of the descending `eigenvalues`.
 
-    weighting="ols": ordinary least squares of ln lambda_n on ln n.  weighting="stringer": weights 1/n, which makes every
-    octave of ranks count alike (Stringer et al. 2019). All NaN when fewer than five ranks are left.
+    weighting="ols": ordinary least squares of ln lambda_n on ln n.  weighting="stringer": weights 1/n, which makes
+    every octave of ranks count alike (Stringer et al. 2019). All NaN when fewer than five ranks are left.
     """
     ranks = np.arange(first, last + 1)
     if len(ranks) < LEAST_RANKS:
@@ -58,13 +59,9 @@ def fit(eigenvalues: np.ndarray, first: int, last: int, weighting: str = "ols") 
     return Fit(-slope, -slope - half, -slope + half, (y0 - slope * x0) / np.log(10), r2, first, last)
 
 
-def sensitivity_band(
-    eigenvalues: np.ndarray, first: int, last: int, weighting: str = "ols"
-) -> tuple[float, float]:
-    """Smallest and largest alpha when the first rank is halved or doubled, or the last one halved or cut by a quarter."""
+def sensitivity_band(eigenvalues: np.ndarray, first: int, last: int, weighting: str = "ols") -> tuple[float, float]:
+    """Smallest and largest alpha when the first rank is halved or doubled, the last halved or cut by a quarter."""
     firsts = {max(1, first // 2), first, 2 * first}
     lasts = {last // 2, last * 3 // 4, last}
-    alphas = [
-        fit(eigenvalues, f, e, weighting).alpha for f in firsts for e in lasts if e - f + 1 >= LEAST_RANKS
-    ]
+    alphas = [fit(eigenvalues, f, e, weighting).alpha for f in firsts for e in lasts if e - f + 1 >= LEAST_RANKS]
     return (min(alphas), max(alphas)) if alphas else (np.nan, np.nan)

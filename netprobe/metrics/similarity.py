@@ -24,10 +24,10 @@ class CKA(Metric):
 
         CKA = <K, K'>_F / (||K||_F ||K'||_F),   K = X X^T of the centred activations X (image, unit) of the whole layer
 
-    Returns `cka` (perturbation, site) in [0, 1] with the interval of a jackknife over `blocks` blocks of images. 1 means the
-    same geometry up to rotation and one scale; NaN for a layer that is constant over images. Biased upwards when there are
-    fewer images than units, more so the fewer. Exact, through the image-by-image Gram matrices (see `netprobe.kernels`).
-    Source: Kornblith et al. 2019.
+    Returns `cka` (perturbation, site) in [0, 1] with the interval of a jackknife over `blocks` blocks of images. 1
+    means the same geometry up to rotation and one scale; NaN for a layer that is constant over images. Biased upwards
+    when there are fewer images than units, more so the fewer. Exact, through the image-by-image Gram matrices (see
+    `netprobe.kernels`). Source: Kornblith et al. 2019.
     """
 
     name: ClassVar[str] = "cka"

@@ -17,14 +17,17 @@ from netprobe.uncertainty import bootstrap_interval
 class Hoyer(Metric):
     """Squared-Hoyer ratio of the activations, across the channel dimension at every location.
 
-        H(a) = ((||a||_1 / ||a||_2)^2 - 1) / (C - 1) in [0, 1],   a in R^C: 0 for one nonzero channel, 1 for all equal in size
+        H(a) = ((||a||_1 / ||a||_2)^2 - 1) / (C - 1) in [0, 1],   a in R^C: 0 for one nonzero channel, 1 for all equal
+            in size
 
     Returns `hoyer` (condition, site), the mean over images of the mean over locations, with its bootstrap interval;
-    `hoyer_image` (condition, site, image); and `silent`, the share of locations that are all zero and left out. Smaller is
-    sparser. NaN for sites with one channel, or silent everywhere. Independent Gaussian channels give 2/pi = 0.64 for many
-    channels, their ReLU about 0.32; listen after the non-linearity (`sites="relu"`, or `at="input"` of convolutions).
+    `hoyer_image` (condition, site, image); and `silent`, the share of locations that are all zero and left out.
+    Smaller is sparser. NaN for sites with one channel, or silent everywhere. Independent Gaussian channels give 2/pi
+    = 0.64 for many channels, their ReLU about 0.32; listen after the non-linearity (`sites="relu"`, or `at="input"`
+    of convolutions).
 
-    State: two numbers per image, site and condition. Source: Bakiskan 2022, section 5.3 (where the exponent is misprinted).
+    State: two numbers per image, site and condition. Source: Bakiskan 2022, section 5.3 (where the exponent is
+    misprinted).
     """
 
     name: ClassVar[str] = "hoyer"

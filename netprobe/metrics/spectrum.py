@@ -23,25 +23,25 @@ ROUND_OFF = 64 * float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Spectrum(Metric):
-    """Eigenvalues lambda_1 >= lambda_2 >= ... of the covariance of activations, with the exponent of lambda_n ~ n^(-alpha).
+    """Eigenvalues lambda_1 >= lambda_2 >= ... of the covariance of activations, with alpha of lambda_n ~ n^(-alpha).
 
     The covariance is over
         channel   the channels, one observation per image and location
         pooled    the channels averaged over locations, one observation per image
-        unit      all units of the layer, one observation per image; exact, through the image-by-image Gram matrix, which has
-                  the same non-zero eigenvalues (see `netprobe.kernels`): N^2 times units, in extra passes
+        unit      all units of the layer, one observation per image; exact, through the image-by-image Gram matrix,
+                  which has the same non-zero eigenvalues (see `netprobe.kernels`): N^2 times units, in extra passes
 
-    first, last    ranks to fit, counted from 1; first=None: from 11, on short spectra after the first quarter. The fit never
-                   runs past the numerical rank, the number of eigenvalues above `floor` times the first
+    first, last    ranks to fit, counted from 1; first=None: from 11, on short spectra after the first quarter. The
+                   fit never runs past the numerical rank, the number of eigenvalues above `floor` times the first
     weighting      "ols" (ln lambda on ln n) or "stringer" (the same with weights 1/n)
-    jackknife      blocks of images to leave out in turn for an interval of alpha over images; 0: none, since every block
-                   costs an eigenvalue problem per site and condition
+    jackknife      blocks of images to leave out in turn for an interval of alpha over images; 0: none, since every
+                   block costs an eigenvalue problem per site and condition
 
     Returns `eigenvalues` (definition, condition, site, rank), NaN past the last; `alpha` with `alpha_interval` (the
     regression's own), `alpha_band` (how far alpha moves when the range does) and `alpha_jackknife`; `r2`, `fit_first`,
-    `fit_last`, `log_prefactor`, `rank_numeric`, `participation_ratio` = (sum lambda)^2 / sum lambda^2. An exponent is neither
-    good nor bad in itself: near 1 is what mouse V1 shows, a code of d-dimensional stimuli is smooth if alpha > 1 + 2/d, and
-    much of it is inherited from the images. NaN where fewer than five ranks can be fitted.
+    `fit_last`, `log_prefactor`, `rank_numeric`, `participation_ratio` = (sum lambda)^2 / sum lambda^2. An exponent is
+    neither good nor bad in itself: near 1 is what mouse V1 shows, a code of d-dimensional stimuli is smooth if alpha
+    > 1 + 2/d, and much of it is inherited from the images. NaN where fewer than five ranks can be fitted.
 
     State: C (C + 2) float64 per site, condition and block ("channel", "pooled"). Cost: n C^2 multiply-adds for n rows.
     Sources: Stringer et al. 2019; Nassar et al. 2020; arXiv 2405.00679.
@@ -63,9 +63,7 @@ class Spectrum(Metric):
         if self.weighting not in ("ols", "stringer"):
             raise unknown("weighting", self.weighting, ("ols", "stringer"))
         if self.first is not None and not 1 <= self.first < self.last:
-            raise NetprobeError(
-                f"cannot fit ranks {self.first}..{self.last}: ranks count from 1 and first < last"
-            )
+            raise NetprobeError(f"cannot fit ranks {self.first}..{self.last}: ranks count from 1 and first < last")
 
     def observables(self, images: int) -> list[Observable]:
         return [self._observable(definition, images) for definition in self.definitions]
@@ -125,9 +123,7 @@ class Spectrum(Metric):
             "alpha_band": interval(
                 dims, shaped(bands), alpha, "smallest and largest alpha over ranges of ranks (no interval)"
             ),
-            "alpha_jackknife": interval(
-                dims, jackknife, alpha, f"{self.jackknife} blocks of images left out in turn"
-            ),
+            "alpha_jackknife": interval(dims, jackknife, alpha, f"{self.jackknife} blocks of images left out in turn"),
             "log_prefactor": variable(
                 dims,
                 shaped([f.log_prefactor for f in fits]),
@@ -142,9 +138,7 @@ class Spectrum(Metric):
                 "1",
                 "share of the variance of ln lambda explained",
             ),
-            "fit_first": variable(
-                dims, shaped([f.first for f in fits]), "first rank fitted", "1", "counted from 1"
-            ),
+            "fit_first": variable(dims, shaped([f.first for f in fits]), "first rank fitted", "1", "counted from 1"),
             "fit_last": variable(
                 dims, shaped([f.last for f in fits]), "last rank fitted", "1", "never past rank_numeric"
             ),
@@ -162,7 +156,7 @@ class Spectrum(Metric):
 
 
 class KernelSpectrum(KernelReduction):
-    """Eigenvalues of the covariance over all units, from the kernels; with `jackknife` blocks also without each of them."""
+    """Eigenvalues of the covariance over all units, from the kernels; if asked, also without each block of images."""
 
     def __init__(self, jackknife: int = 0) -> None:
         super().__init__()
@@ -189,11 +183,7 @@ class KernelSpectrum(KernelReduction):
 
 def leave_out(images: int, blocks: int) -> list[np.ndarray]:
     """The places that stay when each of `blocks` runs of neighbouring images is left out in turn."""
-    return (
-        [np.delete(np.arange(images), part) for part in np.array_split(np.arange(images), blocks)]
-        if blocks
-        else []
-    )
+    return [np.delete(np.arange(images), part) for part in np.array_split(np.arange(images), blocks)] if blocks else []
 
 
 def recentred(kernel: torch.Tensor) -> torch.Tensor:
@@ -224,8 +214,5 @@ def _padded(spectra: list) -> np.ndarray:
     """One array (definition, condition, site, rank) from spectra of different lengths, NaN past their ends."""
     longest = max(len(s) for conditions in spectra for sites in conditions for s in sites)
     return np.array(
-        [
-            [[np.pad(s, (0, longest - len(s)), constant_values=np.nan) for s in sites] for sites in c]
-            for c in spectra
-        ]
+        [[[np.pad(s, (0, longest - len(s)), constant_values=np.nan) for s in sites] for sites in c] for c in spectra]
     )
