@@ -16,7 +16,7 @@ SITES = (
     *(f"layer{stage}.{block}.conv{conv}" for stage in (1, 2, 3) for block in (0, 1, 2) for conv in (1, 2)),
     "fc",
 )
-PERTURBATIONS = {"pgd@0.00784": 2 / 255, "pgd@0.0157": 4 / 255, "pgd@0.0314": 8 / 255, "noise": np.nan}
+PERTURBATIONS = {"pgd@0.00784": 2 / 255, "pgd@0.0157": 4 / 255, "pgd@0.0314": 8 / 255, "noise": 0.1}
 NORMS = ("1", "2", "inf")
 # PSR in dB at the first and at the last site under the largest eps; log-normal spread at the last site.
 TRAITS = {"natural": (-13.0, 9.0, 0.5), "robust": (-17.0, -9.5, 0.25), "trades": (-17.5, -11.5, 0.25)}
@@ -51,12 +51,12 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
         "site": ("site", list(sites)),
         "kind": ("site", ["Linear" if name == "fc" else "Conv2d" for name in sites]),
         "order": ("site", np.arange(len(sites))),
-        "depth": ("site", np.linspace(0, 1, len(sites))),
+        "depth": ("site", (1 + np.arange(len(sites))) / len(sites)),
     }
     return {
         "accuracy": accuracy(traits, images, label, rng),
         "psr": psr(traits, site, images, rng),
-        "snr": snr(traits, site, images, rng),
+        "snr": snr(traits, site | {"site": ("site", [f"{name}:in" for name in sites])}, images, rng),
         "hoyer": hoyer(traits, site, images, rng),
         "spectrum": spectrum(traits, site, images, rng),
         "correlation": correlation(traits, site, images, rng),
@@ -67,30 +67,25 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
 
 def conditions(dim: str) -> dict:
     names, eps = list(PERTURBATIONS), list(PERTURBATIONS.values())
-    family = ["GaussianNoise" if name == "noise" else "PGD" for name in names]
+    family = ["Gaussian noise" if name == "noise" else "PGD" for name in names]
     if dim == "condition":
-        names, eps, family = ["clean", *names], [np.nan, *eps], ["clean", *family]
+        names, eps, family = ["clean", *names], [0.0, *eps], ["clean", *family]
     return {dim: (dim, names), "family": (dim, family), "eps": (dim, eps)}
 
 
 def strength() -> np.ndarray:
     """Relative size of each perturbation: 1 for the largest eps, noise like the smallest."""
-    eps = np.array(list(PERTURBATIONS.values()))
-    return np.where(np.isnan(eps), 0.15, eps / np.nanmax(eps))
+    return np.array([0.15 if name == "noise" else eps / (8 / 255) for name, eps in PERTURBATIONS.items()])
 
 
 def described(data: xr.Dataset, **about: tuple[str, str, str]) -> xr.Dataset:
     for name in map(str, data.data_vars):
-        long_name, units, definition = about.get(
-            name.removesuffix("_interval"), (name.replace("_", " "), "1", name)
-        )
+        long_name, units, definition = about.get(name.removesuffix("_interval"), (name.replace("_", " "), "1", name))
         data[name].attrs = {"long_name": long_name, "units": units, "definition": definition}
     return data.assign_coords(bound=["low", "high"]) if "bound" in data.dims else data
 
 
-def bootstrap(
-    values: np.ndarray, rng: np.random.Generator, of=lambda mean: mean, draws: int = 200
-) -> np.ndarray:
+def bootstrap(values: np.ndarray, rng: np.random.Generator, of=lambda mean: mean, draws: int = 200) -> np.ndarray:
     """95 % interval of `of(mean over the last axis)`, as a trailing axis of two."""
     images = values.shape[-1]
     weights = rng.multinomial(images, np.full(images, 1 / images), size=draws) / images
@@ -126,10 +121,7 @@ def psr(traits, site, images, rng) -> xr.Dataset:
     first, last, spread = traits
     depth = site["depth"][1]
     level = 10 ** ((first + (last - first) * depth**0.8 + 1.5 * np.sin(9 * depth)) / 20)
-    ratio = (
-        np.exp(rng.normal(size=(len(depth), images)) * (0.15 + (spread - 0.15) * depth)[:, None])
-        * level[:, None]
-    )
+    ratio = np.exp(rng.normal(size=(len(depth), images)) * (0.15 + (spread - 0.15) * depth)[:, None]) * level[:, None]
     values = strength()[:, None, None, None] ** 0.8 * np.array([0.8, 1.0, 1.3])[:, None, None] * ratio
     decibel = lambda mean: 20 * np.log10(mean)  # noqa: E731
     return described(
@@ -199,8 +191,7 @@ def spectrum(traits, site, images, rng) -> xr.Dataset:
     names, definitions = conditions("condition"), ["channel", "pooled"]
     shape, ranks = (2, len(PERTURBATIONS) + 1, len(site["depth"][1])), np.arange(1, 65)
     alpha = (
-        np.broadcast_to((1.0 if traits[1] > 0 else 1.6) + 0.8 * site["depth"][1], shape)
-        + rng.normal(size=shape) * 0.02
+        np.broadcast_to((1.0 if traits[1] > 0 else 1.6) + 0.8 * site["depth"][1], shape) + rng.normal(size=shape) * 0.02
     )
     values = 40.0 * ranks ** -alpha[..., None] * np.exp(rng.normal(size=(*shape, len(ranks))) * 0.04)
     values = -np.sort(-values, axis=-1)
@@ -246,7 +237,7 @@ def correlation(traits, site, images, rng) -> xr.Dataset:
                     shift[..., None] * np.array([0.93, 1.08]),
                 ),
                 "shift_per_pair": (("perturbation", "site"), shift / live),
-                "live_units": ("site", np.nan_to_num(live).astype(int)),
+                "live_units": (("perturbation", "site"), np.broadcast_to(np.nan_to_num(live), shift.shape)),
             },
             coords=conditions("perturbation") | site,
         ),
@@ -284,9 +275,7 @@ def gradcam(sites, rng, images, size: int = 32) -> xr.Dataset:
     blob = np.exp(-((x - place[..., 0, None, None]) ** 2 + (y - place[..., 1, None, None]) ** 2) / 0.05)
     centre = rng.random((len(PERTURBATIONS) + 1, images, 4))[..., None, None]
     bump = lambda cx, cy: np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 0.04)  # noqa: E731
-    maps = bump(centre[..., 0, :, :], centre[..., 1, :, :]) - 0.6 * bump(
-        centre[..., 2, :, :], centre[..., 3, :, :]
-    )
+    maps = bump(centre[..., 0, :, :], centre[..., 1, :, :]) - 0.6 * bump(centre[..., 2, :, :], centre[..., 3, :, :])
     data = xr.Dataset(
         {
             "image": (("image", "channel", "y", "x"), blob.astype(np.float32)),
@@ -294,12 +283,10 @@ def gradcam(sites, rng, images, size: int = 32) -> xr.Dataset:
             "predicted": (("condition", "image"), rng.integers(0, 10, (len(PERTURBATIONS) + 1, images))),
             "stability": (("perturbation", "image"), rng.uniform(0, 1, (len(PERTURBATIONS), images))),
         },
-        coords={"condition": conditions("condition")["condition"], "perturbation": list(PERTURBATIONS)},
+        coords=conditions("perturbation") | {"condition": ["clean", *PERTURBATIONS]},
         attrs={"target_site": sites[-2]},
     )
-    return described(
-        data, stability=("stability of the map", "1", "Pearson correlation of clean and perturbed map")
-    )
+    return described(data, stability=("stability of the map", "1", "Pearson correlation of clean and perturbed map"))
 
 
 def preflight(models) -> xr.Dataset:
@@ -330,7 +317,5 @@ def provenance(models, images, seed) -> dict:
         "device": "cpu",
         "seed": seed,
         "data": {"name": "synthetic", "split": "test", "images": images, "hash": "0" * 64},
-        "models": {
-            model: {"what": model, "checkpoint": f"{model}.pt", "sha256": "a" * 64} for model in models
-        },
+        "models": {model: {"what": model, "checkpoint": f"{model}.pt", "sha256": "a" * 64} for model in models},
     }

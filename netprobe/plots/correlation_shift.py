@@ -53,19 +53,13 @@ def plot_correlation_shift(
     return ax
 
 
-def _over_eps(
-    every: Sequence[Measured], name: str, swept: list[str], site: str | None, ax: Axes | None
-) -> Axes:
+def _over_eps(every: Sequence[Measured], name: str, swept: list[str], site: str | None, ax: Axes | None) -> Axes:
     ax = canvas(ax)
     every = select(every, perturbation=swept)
-    every = [
-        entry for each in every for entry in select([each], site=site or str(each.data["site"].values[-1]))
-    ]
+    every = [entry for each in every for entry in select([each], site=site or str(each.data["site"].values[-1]))]
     eps = every[0].data["eps"].values
     grey_levels = np.allclose(eps * 255, np.round(eps * 255), atol=1e-3)
-    handles = [
-        curve(ax, entry.data["eps"].values * (255 if grey_levels else 1), entry, name) for entry in every
-    ]
+    handles = [curve(ax, entry.data["eps"].values * (255 if grey_levels else 1), entry, name) for entry in every]
     ax.set(xlim=(0, None), ylim=(0, None), ylabel=label(every[0].data[name]))
     ax.set_xlabel("Budget ε (grey levels of 255)" if grey_levels else "Budget ε (input units)")
     sites = ", ".join(dict.fromkeys(str(entry.data["site"].item()) for entry in every))

@@ -109,11 +109,11 @@ def whiskers(ax: Axes, x: np.ndarray, entry: Measured, name: str, **options: obj
 def site_axis(ax: Axes, every: Sequence[Measured]) -> list[np.ndarray]:
     """Label the x axis with the sites in run order; returns each model's positions.
 
-    Models that share their sites share the ticks. Others are placed by relative depth, 0 the first site and 1
-    the last, because names that differ cannot be aligned honestly.
+    Models that share their sites share the ticks. Others are placed by relative depth, because names that
+    differ cannot be aligned honestly.
     """
     if not same_sites(every):
-        ax.set_xlabel("Relative depth (0 = first site, 1 = last site)")
+        ax.set_xlabel("Relative depth in the network, 0 to 1")
         return [entry.data["depth"].values for entry in every]
     names = every[0].data["site"].values
     name_ticks(ax.xaxis, names)

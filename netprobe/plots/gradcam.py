@@ -29,7 +29,7 @@ def plot_gradcam(
 ) -> Axes:
     """A grid of images (first row) and signed Grad-CAM maps, one row for each model and condition.
 
-    Red supports the predicted class, blue speaks against it, white is zero. Every map is divided by its own
+    Red supports the explained class, blue speaks against it, white is zero. Every map is divided by its own
     largest magnitude: compare places, not strengths, between tiles. The number in a tile is the predicted
     class.
 
@@ -65,14 +65,12 @@ def _shown(images: Sequence[int] | None, there: int) -> list[int]:
     shown = list(range(min(there, 6)) if images is None else images)
     absent = [index for index in shown if not 0 <= index < there]
     if absent or not shown:
-        raise NetprobeError(
-            f"there are maps of {there} images: choose images= from 0 to {there - 1}, not {shown}"
-        )
+        raise NetprobeError(f"there are maps of {there} images: choose images= from 0 to {there - 1}, not {shown}")
     return shown
 
 
 def _conditions(data: xr.Dataset, names: Sequence[str] | None) -> list[Condition]:
-    return conditions(pick(data, condition=list(names or ["clean", strongest(data)])), "condition")
+    return conditions(pick(data, condition=list(names or filter(None, ["clean", strongest(data)]))), "condition")
 
 
 def _tile(ax: Axes, row: int, column: int, pixels: np.ndarray, **options: object) -> None:
@@ -82,9 +80,7 @@ def _tile(ax: Axes, row: int, column: int, pixels: np.ndarray, **options: object
 
 def _name_class(ax: Axes, row: int, column: int, predicted: int) -> None:
     box = {"facecolor": "white", "alpha": 0.8, "pad": 1}
-    ax.text(
-        column + 2 * GAP, row + 2 * GAP, f"{predicted:g}", va="top", fontsize="small", color="black", bbox=box
-    )
+    ax.text(column + 2 * GAP, row + 2 * GAP, f"{predicted:g}", va="top", fontsize="small", color="black", bbox=box)
 
 
 def _picture(image: xr.DataArray) -> np.ndarray:
@@ -112,8 +108,6 @@ def _label(ax: Axes, rows: Sequence[str], columns: Sequence[int]) -> None:
 
 def _colour_bar(ax: Axes) -> None:
     scale = ScalarMappable(Normalize(-1, 1), MAP)
-    bar = ax.figure.colorbar(
-        scale, ax=ax, location="bottom", shrink=0.6, aspect=40, pad=0.02, ticks=[-1, 0, 1]
-    )
+    bar = ax.figure.colorbar(scale, ax=ax, location="bottom", shrink=0.6, aspect=40, pad=0.02, ticks=[-1, 0, 1])
     bar.set_label("← against      for the class →")
     bar.outline.set_visible(False)

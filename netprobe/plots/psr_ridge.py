@@ -52,7 +52,7 @@ def plot_psr_ridge(
     edges, beyond = _bins([_per_image(entry) for entry in every])
 
     sites = every[0].data["site"].values
-    ax = canvas(ax, height=1.3 + 0.26 * len(sites))
+    ax = canvas(ax, height=1.3 + max(0.26 * len(sites), 1.8))
     handles = [_ridges(ax, entry, edges) for entry in every]
     name_ticks(ax.yaxis, sites)
     ax.set(xlim=(0, edges[-1]), ylim=(len(sites) - 0.5, -OVERLAP))
@@ -78,9 +78,7 @@ def _bins(values: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
     known = [site[np.isfinite(site)] for model in values for site in model]
     known = [site for site in known if site.size]
     if not known:
-        raise NetprobeError(
-            "the perturbation-to-signal ratio is undefined at every site: there is nothing to draw"
-        )
+        raise NetprobeError("the perturbation-to-signal ratio is undefined at every site: there is nothing to draw")
     end = 1.1 * max(np.quantile(site, 0.95) for site in known) or 1.0
     return np.linspace(0, end, BINS + 1), float(np.mean(np.concatenate(known) > end))
 

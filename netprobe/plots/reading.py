@@ -43,9 +43,7 @@ def models_with(results: xr.DataTree, metric: str) -> list[str]:
     return [name for name in models_of(results) if metric in results[name].children]
 
 
-def measured(
-    results: xr.DataTree | xr.Dataset, metric: str, models: Iterable[str] | None = None
-) -> list[Measured]:
+def measured(results: xr.DataTree | xr.Dataset, metric: str, models: Iterable[str] | None = None) -> list[Measured]:
     """The Datasets of `metric`: of all models of a tree, of the named ones, or the one Dataset given."""
     if isinstance(results, xr.Dataset):
         every = [Measured(str(results.attrs.get("model", "")), 0, results)]
@@ -84,9 +82,7 @@ def _require(metric: str, wanted: Sequence[str], having: Sequence[str], results:
 def variable(data: xr.Dataset, name: str) -> xr.DataArray:
     """`data[name]`, or an error that says what there is instead."""
     if name not in data:
-        raise unknown(
-            "variable", name, data.data_vars, "Pass the results of the metric that this plot draws."
-        )
+        raise unknown("variable", name, data.data_vars, "Pass the results of the metric that this plot draws.")
     return data[name]
 
 
@@ -122,21 +118,29 @@ class Condition(NamedTuple):
     def __str__(self) -> str:
         """As people say it: pgd@0.0314, a member of a sweep, is pgd ε=8/255."""
         base = self.name.partition("@")[0]
-        return f"{base} ε={budget(self.eps)}" if np.isfinite(self.eps) else self.name
+        return f"{base} ε={budget(self.eps)}" if np.isfinite(self.eps) and self.name != "clean" else self.name
 
 
 def conditions(data: xr.Dataset, dim: str = "perturbation") -> list[Condition]:
     """What there is along `dim`, "perturbation" or "condition", in order; one if it was selected already."""
     if dim not in data.coords:
         return []
-    names = [str(name) for name in np.atleast_1d(data[dim].values)]
-    if "family" in data.coords and "eps" in data.coords and data["family"].dims == data[dim].dims:
-        families, eps = (np.atleast_1d(data[coordinate].values) for coordinate in ("family", "eps"))
-    else:  # family and eps belong to the other of the two dimensions
-        families, eps = zip(*(name.partition("@")[::2] for name in names), strict=True)
-    return [
-        Condition(name, str(group), _number(e)) for name, group, e in zip(names, families, eps, strict=True)
-    ]
+    known = {each.name: each for other in ("condition", "perturbation") for each in _described(data, other)}
+    return [known.get(name) or _named(name) for name in map(str, np.atleast_1d(data[dim].values))]
+
+
+def _described(data: xr.Dataset, dim: str) -> list[Condition]:
+    """The conditions along `dim` if the coordinates family and eps belong to it."""
+    if not {dim, "family", "eps"} <= set(data.coords) or data["family"].dims != data[dim].dims:
+        return []
+    columns = (np.atleast_1d(data[coordinate].values) for coordinate in (dim, "family", "eps"))
+    return [Condition(str(name), str(family), float(eps)) for name, family, eps in zip(*columns, strict=True)]
+
+
+def _named(name: str) -> Condition:
+    """What a name alone tells: family@eps."""
+    family, _, eps = name.partition("@")
+    return Condition(name, family, _number(eps))
 
 
 def _number(text: object) -> float:
@@ -193,10 +197,10 @@ def interval(data: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
     return bounds.sel(bound="low").values, bounds.sel(bound="high").values
 
 
-def label(array: xr.DataArray) -> str:
+def label(array: xr.DataArray, unit: bool = True) -> str:
     """An axis label from the variable's own attributes: its long name and, if it has one, its unit."""
     text = str(array.attrs.get("long_name", array.name))
-    units = str(array.attrs.get("units", ""))
+    units = str(array.attrs.get("units", "")) if unit else ""
     return text[:1].upper() + text[1:] + (f" ({units})" if units not in ("", "1", "dimensionless") else "")
 
 

@@ -43,7 +43,9 @@ def plot_spectrum(
     every = [_at(entry, definition, condition, site) for entry in measured(results, "spectrum", models)]
     ax = canvas(ax, height=4.2)
     handles = [_eigenvalues(ax, entry) for entry in every]
-    ax.set(xscale="log", yscale="log", xlabel="Rank", ylabel=f"{label(every[0].data['eigenvalues'])} / first")
+    ax.set(
+        xscale="log", yscale="log", xlabel="Rank", ylabel=f"{label(every[0].data['eigenvalues'], unit=False)} / first"
+    )
     for axis in (ax.xaxis, ax.yaxis):
         power_ticks(axis)
     heading(ax, f"{_sites(every)}, {definition} spectrum, {describe(every[0].data, 'condition')}", handles)

@@ -70,9 +70,7 @@ def test_site_names_are_the_ticks(results):
 
 def test_psr_chooses_perturbation_and_norm(results):
     line = curves(plots.plot_psr(results, perturbation="noise", norm="inf"))["robust"]
-    assert_array_equal(
-        line.get_ydata(), results["robust"]["psr"]["psr_db"].sel(perturbation="noise", norm="inf")
-    )
+    assert_array_equal(line.get_ydata(), results["robust"]["psr"]["psr_db"].sel(perturbation="noise", norm="inf"))
     with pytest.raises(NetprobeError, match=r"unknown perturbation 'pdg@0.0314': did you mean 'pgd@0.0314'"):
         plots.plot_psr(results, perturbation="pdg@0.0314")
     with pytest.raises(NetprobeError, match=r"unknown norm '3'.*valid choices: .*inf"):
@@ -89,16 +87,14 @@ def test_sites_that_differ_lie_at_their_relative_depth(results):
     both = results.copy()
     both["robust/psr"] = short.assign_coords(depth=("site", np.linspace(0, 1, 5)))
     ax = plots.plot_psr(both, models=["natural", "robust"])
-    assert ax.get_xlabel() == "Relative depth (0 = first site, 1 = last site)"
+    assert ax.get_xlabel() == "Relative depth in the network, 0 to 1"
     assert_array_equal(curves(ax)["robust"].get_xdata(), np.linspace(0, 1, 5))
-    assert_array_equal(curves(ax)["natural"].get_xdata(), np.linspace(0, 1, len(SITES)))
+    assert_array_equal(curves(ax)["natural"].get_xdata(), (1 + np.arange(len(SITES))) / len(SITES))
 
 
 def test_ridge_axis_follows_the_largest_95th_percentile(results):
     ax = plots.plot_psr_ridge(results, models=["natural", "robust"])
-    values = [
-        results[m]["psr"]["psr"].sel(perturbation="pgd@0.0314", norm="2") for m in ("natural", "robust")
-    ]
+    values = [results[m]["psr"]["psr"].sel(perturbation="pgd@0.0314", norm="2") for m in ("natural", "robust")]
     end = 1.1 * max(float(each.quantile(0.95, "image").max()) for each in values)
     assert_allclose(ax.get_xlim(), (0, end))
     beyond = np.mean([each.values > end for each in values])
@@ -129,16 +125,14 @@ def test_ridge_says_when_nothing_is_defined(results):
 
 def test_snr_bars_intervals_and_medians(results):
     ax = plots.plot_snr(results, perturbation="noise")
-    assert (ax.get_ylabel(), title(ax)) == ("Signal-to-noise ratio (dB)", "noise (GaussianNoise)")
+    assert (ax.get_ylabel(), title(ax)) == ("Signal-to-noise ratio (dB)", "noise ε=0.1 (Gaussian noise)")
     assert legend(ax) == ["natural", "robust", "trades", "median"]
     intervals, medians = ax.collections[2], ax.collections[3]
     data = results["robust"]["snr"].sel(perturbation="noise")
     bars = ax.containers[1]
     assert_array_equal([bar.get_height() for bar in bars], data["snr_db"].values)
     assert {to_hex(bar.get_facecolor()) for bar in bars} == {ORANGE}
-    assert_array_equal(
-        [segment[:, 1] for segment in intervals.get_segments()], data["snr_db_interval"].values
-    )
+    assert_array_equal([segment[:, 1] for segment in intervals.get_segments()], data["snr_db_interval"].values)
     assert_array_equal([segment[0, 1] for segment in medians.get_segments()], data["snr_median_db"].values)
     assert ax.get_ylim()[0] < 0 < ax.get_ylim()[1]  # bars need their zero
 
@@ -146,9 +140,7 @@ def test_snr_bars_intervals_and_medians(results):
 def test_spectrum_points_fit_and_band(results):
     ax = plots.plot_spectrum(results, site="layer2.0.conv1")
     data = (
-        results["natural"]["spectrum"]
-        .to_dataset()
-        .sel(site="layer2.0.conv1", definition="channel", condition="clean")
+        results["natural"]["spectrum"].to_dataset().sel(site="layer2.0.conv1", definition="channel", condition="clean")
     )
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_xlabel()) == ("log", "log", "Rank")
     assert ax.get_ylabel() == "Eigenvalue of the covariance / first"
@@ -166,8 +158,7 @@ def test_spectrum_points_fit_and_band(results):
 
     lower, upper = band(ax.collections[0])
     slopes = [
-        -np.diff(np.log(edge[[-25, -1]])) / np.diff(np.log(fit.get_xdata()[[-25, -1]]))
-        for edge in (upper, lower)
+        -np.diff(np.log(edge[[-25, -1]])) / np.diff(np.log(fit.get_xdata()[[-25, -1]])) for edge in (upper, lower)
     ]
     assert_allclose(np.ravel(slopes), data["alpha_band"].values)
 
@@ -213,7 +204,7 @@ def test_accuracy_points_and_wilson_intervals(results):
     ax.figure.draw_without_rendering()
     assert ax.get_ylim() == (0, 1)
     assert [text.get_text() for text in ax.get_xticklabels()] == [
-        "clean", "pgd ε=2/255", "pgd ε=4/255", "pgd ε=8/255", "noise",
+        "clean", "pgd ε=2/255", "pgd ε=4/255", "pgd ε=8/255", "noise ε=0.1",
     ]  # fmt: skip
     assert ax.get_yticklabels()[-1].get_text() == "100 %"
     data = results["trades"]["accuracy"]
@@ -235,15 +226,13 @@ def test_gradcam_tiles(results):
     assert drawn.get_clim() == (-1, 1)
     assert_allclose(to_rgb(drawn.cmap(0.5)), (0.97, 0.97, 0.97), atol=0.01)  # zero is (nearly) white
     assert_allclose(tiles[1, 0].get_array(), data["image"].transpose("y", "x", "channel"))
-    numbers = {
-        (int(text.get_position()[0]), int(text.get_position()[1])): text.get_text() for text in ax.texts
-    }
+    numbers = {(int(text.get_position()[0]), int(text.get_position()[1])): text.get_text() for text in ax.texts}
     assert numbers[1, 3] == str(data["predicted"].item())
 
 
 def test_gradcam_chooses_images_and_conditions(results):
     ax = plots.plot_gradcam(results, images=[1], conditions=["noise"], models=["trades"])
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["image", "trades\nnoise"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["image", "trades\nnoise ε=0.1"]
     with pytest.raises(NetprobeError, match=r"maps of 2 images: choose images= from 0 to 1, not \[7\]"):
         plots.plot_gradcam(results, images=[7])
 
