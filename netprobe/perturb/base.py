@@ -43,9 +43,7 @@ class Perturbation(ABC):
             raise NetprobeError(f"{type(self).__name__}: low={self.low:g} must be below high={self.high:g}")
 
     @abstractmethod
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None
-    ) -> Tensor: ...
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None) -> Tensor: ...
 
     @property
     def family(self) -> str:
@@ -84,9 +82,7 @@ class Perturbation(ABC):
     def changed_settings(self) -> dict[str, object]:
         """The settings that are not the default, and always the strength, which comes first."""
         changed = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if getattr(self, f.name) != f.default
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
         }
         return {self.strength: getattr(self, self.strength), **changed}
 

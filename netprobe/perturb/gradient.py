@@ -49,13 +49,9 @@ class GradientAttack(Perturbation):
     loss: str = field(default="ce", metadata=choice(LOSSES, help="cross-entropy or Carlini-Wagner margin"))
     target: str | int | None = field(
         default=None,
-        metadata=class_target(
-            ("least-likely", "random"), help="class to reach instead of leaving the label's"
-        ),
+        metadata=class_target(("least-likely", "random"), help="class to reach instead of leaving the label's"),
     )
-    eot: int = field(
-        default=1, metadata=whole(1, help="forward passes averaged per gradient, for randomised models")
-    )
+    eot: int = field(default=1, metadata=whole(1, help="forward passes averaged per gradient, for randomised models"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,15 +76,13 @@ class GradientAttack(Perturbation):
             return self.step_size
         return self.eps if self.steps == 1 else 2.5 * self.eps / self.steps
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None) -> Tensor:
         self.check_inputs(x)
         if self.eps == 0:
             return x.detach().clone()
         with frozen(model):
             # Copies, made here: autograd does not take tensors that were made in inference mode.
-            x, y = x.detach().clone(), y.clone()
+            x, y = x.detach().clone(), y.to(x.device, copy=True)
             goal = self.goal(model, x, y, generator)
             found = self.search(model, x, goal, generator)
             return torch.where(per_image(goal.labels == y, x), x, found) if goal.targeted else found
@@ -103,9 +97,7 @@ class GradientAttack(Perturbation):
         logits = predict(model, x, self.eot)
         away.value(logits)  # refuses labels that the model does not have
         scores = logits if self.target == "least-likely" else uniform(widened(logits), generator)
-        return Goal(
-            scores.scatter(1, away.labels[:, None], torch.inf).argmin(1), targeted=True, loss=self.loss
-        )
+        return Goal(scores.scatter(1, away.labels[:, None], torch.inf).argmin(1), targeted=True, loss=self.loss)
 
     def search(self, model: nn.Module, x: Tensor, goal: Goal, generator: torch.Generator | None) -> Tensor:
         """Climb; then restart from images not yet fooled, and replace those that a restart fools."""
@@ -134,9 +126,7 @@ class GradientAttack(Perturbation):
 
     def start(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """x itself, or with `random_start` a uniform point of the ball, clipped to the box."""
-        return (
-            self.box.clip(x + self.geometry.random_point(x, self.eps, generator)) if self.random_start else x
-        )
+        return self.box.clip(x + self.geometry.random_point(x, self.eps, generator)) if self.random_start else x
 
     def within(self, x: Tensor, delta: Tensor) -> Tensor:
         """x + delta, brought back into the ball, then the box (`perturb.geometry` says why it is in both)."""
@@ -183,9 +173,7 @@ class PGD(BIM):
     title: ClassVar[str] = "PGD"
 
     random_start: bool = field(default=True, metadata=switch(help="start at a random point of the ball"))
-    restarts: int = field(
-        default=1, metadata=whole(1, help="searches; images already fooled are not tried again")
-    )
+    restarts: int = field(default=1, metadata=whole(1, help="searches; images already fooled are not tried again"))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,9 +19,7 @@ from netprobe.perturb.settings import real, switch
 class Noise(Perturbation):
     """A perturbation that `noisy` defines on inputs alone."""
 
-    def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None) -> Tensor:
         self.check_inputs(x)
         x = x.detach()
         return self.noisy(x, generator) if getattr(self, self.strength) else x.clone()
@@ -83,9 +81,7 @@ class SaltAndPepper(Noise):
     title: ClassVar[str] = "salt and pepper"
     strength: ClassVar[str] = "amount"
 
-    amount: float = field(
-        kw_only=False, metadata=real(0, 1, help="expected share of the coordinates replaced")
-    )
+    amount: float = field(kw_only=False, metadata=real(0, 1, help="expected share of the coordinates replaced"))
 
     def noisy(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         u = uniform(x, generator)

@@ -42,9 +42,7 @@ class ImageGenerator(torch.Generator):
             raise NetprobeError("images must be a row of data-set indices, each 0 or more")
         self._draws = np.zeros(len(self.images), dtype=np.uint64)
         self._rows = np.arange(len(self.images))
-        self.manual_seed(
-            int(np.random.SeedSequence([self.seed_, *self.images.tolist()]).generate_state(1)[0])
-        )
+        self.manual_seed(int(np.random.SeedSequence([self.seed_, *self.images.tolist()]).generate_state(1)[0]))
 
     def select(self, rows: Tensor) -> ImageGenerator:
         """The generator of some rows of the batch: the same streams, going on where they are."""

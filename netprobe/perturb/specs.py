@@ -114,15 +114,11 @@ def sweep(perturbation: Perturbation, **settings: Iterable) -> dict[str, Perturb
     "pgd@steps=10" for another setting.
     """
     if len(settings) != 1:
-        raise NetprobeError(
-            f"sweep varies one setting, not {len(settings)}: {', '.join(settings) or 'none was given'}"
-        )
+        raise NetprobeError(f"sweep varies one setting, not {len(settings)}: {', '.join(settings) or 'none was given'}")
     ((asked, values),) = settings.items()
     setting = perturbation.strength if asked == "eps" else asked
     base = {f.name: getattr(perturbation, f.name) for f in dataclasses.fields(perturbation)}
-    steps = [
-        _build(type(perturbation), base | {setting: literal(v) if isinstance(v, str) else v}) for v in values
-    ]
+    steps = [_build(type(perturbation), base | {setting: literal(v) if isinstance(v, str) else v}) for v in values]
     prefix = "" if setting == perturbation.strength else f"{setting}="
     labels = _labels([getattr(step, setting) for step in steps])
     if len(set(labels)) < len(labels):
@@ -141,9 +137,7 @@ def _assignments(text: str, spec: str) -> dict[str, object]:
     for part in filter(None, text.split(",")):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not (name and equals and value):
-            raise NetprobeError(
-                f"cannot read {part!r} in {spec!r}: write setting=value, several with commas between"
-            )
+            raise NetprobeError(f"cannot read {part!r} in {spec!r}: write setting=value, several with commas between")
         if name in settings:
             raise NetprobeError(f"{name} is given twice in {spec!r}")
         settings[name] = literal(value)
@@ -156,17 +150,13 @@ def _build(cls: type[Perturbation], settings: Mapping[str, object]) -> Perturbat
         if name not in names:
             raise unknown(f"setting of {cls.name}", name, names)
     if cls.strength not in settings:
-        raise NetprobeError(
-            f"{cls.name} needs its {cls.strength}: for instance {cls.name}:{cls.strength}=8/255"
-        )
+        raise NetprobeError(f"{cls.name} needs its {cls.strength}: for instance {cls.name}:{cls.strength}=8/255")
     return cls(**settings)
 
 
 def _labels(values: list) -> list[str]:
     exact = [spelled(value) for value in values]
-    short = [
-        f"{v:.4g}" if isinstance(v, float) and "/" not in e else e for v, e in zip(values, exact, strict=True)
-    ]
+    short = [f"{v:.4g}" if isinstance(v, float) and "/" not in e else e for v, e in zip(values, exact, strict=True)]
     return short if len(set(short)) == len(set(exact)) else exact
 
 
