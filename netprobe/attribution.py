@@ -28,6 +28,7 @@ from netprobe.feature_maps import (
 )
 from netprobe.guard import full_precision, undisturbed
 from netprobe.outputs import logits_of
+from netprobe.passes import stream_seed
 from netprobe.perturb import ImageGenerator, apply, eps_of, family, resolve
 from netprobe.perturb.objective import predict
 from netprobe.redrawn import last_weight_redrawn
@@ -79,7 +80,8 @@ def grad_cam(
     -------
     `image` (image, channel, y, x) the inputs; `map` (condition, image, row, col) in logits; `predicted`
     (condition, image); `target` (image); `stability` (perturbation, image) and `control` (draw, image) in
-    [-1, 1], NaN where a map is constant. attrs: `target_site`, `target_reason`, `grid`.
+    [-1, 1], NaN where a map is constant; coordinate `index` (image), the positions in `data`. attrs say
+    which layer and why: `target_site`, `target_reason`, `grid`.
     A stability of 1 says that the places keep their order, neither that the prediction is kept nor that the
     map is faithful: a map that ignores the model is perfectly stable. Its control gives it away by being near
     1; that of a map which shows what the model learned is near 0.
@@ -97,14 +99,14 @@ def grad_cam(
     conditions = _conditions(perturbations)
     x, labels, index = _sample(data, limit, seed)
     with undisturbed(model), full_precision():
-        x, labels = _on_device_of(model, x, labels)
+        x, labels = _placed(model, x, labels)
         sites = find_sites(model, x)
         logits = torch.cat([predict(model, part) for part in x.split(BATCH)])
         classes = _target(target, logits, labels)
         layout, reason = _choose(model, sites, x[:2], classes[:2], layer, grid)
         explain = partial(_explain, model, layout=layout, classes=classes)
         y = logits.argmax(1) if labels is None else labels
-        perturbed = (_perturbed(p, model, x, y, index, seed) for p in conditions.values())
+        perturbed = (_perturbed(p, model, x, y, index, stream_seed(seed, name)) for name, p in conditions.items())
         explained = [explain(inputs) for inputs in (x, *perturbed)]
         drawn_anew = last_weight_redrawn(model, sites, controls, seed) if controls else ()
         redrawn = [explain(x, forward=forward).maps for forward in drawn_anew]
@@ -117,7 +119,7 @@ def grad_cam(
         "target_reason": reason,
         "grid": f"{layout.height}x{layout.width}",
     }
-    return _defined(results.assign_coords(image=index.numpy()).assign_attrs(where))
+    return _defined(results.assign_coords(index=("image", index.numpy())).assign_attrs(where))
 
 
 def map_similarity(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -152,9 +154,10 @@ def _sample(data: Data | Tensor, limit: int, seed: int) -> tuple[Tensor, Tensor 
     return chosen.inputs, chosen.labels, index
 
 
-def _on_device_of(model: nn.Module, *given: Tensor | None) -> list[Tensor | None]:
-    held = next(itertools.chain(model.parameters(), model.buffers()), None)
-    return [tensor if tensor is None or held is None else tensor.to(held.device) for tensor in given]
+def _placed(model: nn.Module, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Both on the device of the model, and x in its precision."""
+    held = next((t for t in itertools.chain(model.parameters(), model.buffers()) if t.is_floating_point()), x)
+    return x.to(held), labels if labels is None else labels.to(held.device)
 
 
 def _target(target: str | int | Sequence[int] | Tensor, logits: Tensor, labels: Tensor | None) -> Tensor:
@@ -218,10 +221,10 @@ def _scores(forward: Forward, x: Tensor, classes: Tensor) -> Tensor:
 
 
 def _perturbed(perturbation: Callable, model: nn.Module, x: Tensor, y: Tensor, index: Tensor, seed: int) -> Tensor:
+    """x', with the random numbers that `probe` draws for these images with the same seed."""
+    torch.manual_seed(seed)  # for callables that draw from the global state
     parts = zip(x.split(BATCH), y.split(BATCH), index.split(BATCH), strict=True)
-    return torch.cat(
-        [apply(perturbation, model, x, y, generator=ImageGenerator(seed, images)) for x, y, images in parts]
-    )
+    return torch.cat([apply(perturbation, model, x, y, generator=ImageGenerator(seed, i)) for x, y, i in parts])
 
 
 class _Explained(NamedTuple):

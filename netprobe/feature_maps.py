@@ -67,13 +67,13 @@ def layouts(sites: Sequence[Site], size: Grid, grid: Grid | None = None) -> list
     for site in sites:
         if site.where == "output" and site.batch_axis is not None:
             seen = [(layout.height, layout.width) for layout in found if layout.site.channel_axis == 1]
-            layout = _layout(site, size, [grid] if grid else seen)
+            layout = _layout(site, size, seen, grid)
             if layout is not None and layout.height * layout.width > 1:
                 found.append(layout)
     return found
 
 
-def _layout(site: Site, size: Grid, grids: Sequence[Grid]) -> Layout | None:
+def _layout(site: Site, size: Grid, seen: Sequence[Grid], grid: Grid | None) -> Layout | None:
     match len(site.shape), site.channel_axis:
         case (3, 1):
             return _plausible(Layout(site, *site.shape[1:]), size)
@@ -82,7 +82,7 @@ def _layout(site: Site, size: Grid, grids: Sequence[Grid]) -> Layout | None:
         case (2, 1) if size[0] == 1:
             return Layout(site, 1, site.shape[1])
         case (2, 2):
-            return _tokens(site, size, grids)
+            return _tokens(site, size, seen, grid)
     return None
 
 
@@ -92,25 +92,28 @@ def _plausible(layout: Layout, size: Grid) -> Layout | None:
     return layout if off <= 2 * max(size) else None
 
 
-def _tokens(site: Site, size: Grid, grids: Sequence[Grid]) -> Layout | None:
-    count = site.shape[0]
-
-    def fitting(grids: Sequence[Grid]) -> list[Grid]:
-        return [(h, w) for h, w in grids if 0 <= count - h * w <= MOST_PREFIX_TOKENS]
-
-    choices = fitting(grids)[-1:] or fitting(_divisions(size))
-    if len(choices) > 1:
+def _tokens(site: Site, size: Grid, seen: Sequence[Grid], grid: Grid | None) -> Layout | None:
+    fitting = _fitting(site, [grid]) if grid else _fitting(site, seen)[-1:] or _fitting(site, _divisions(size))
+    if len(fitting) > 1 and _holds_features(site):
         raise NetprobeError(
-            f"the {count} tokens at {site.name!r} could be {' or '.join(f'{h}x{w}' for h, w in choices)} "
+            f"the {site.shape[0]} tokens at {site.name!r} could be {' or '.join(f'{h}x{w}' for h, w in fitting)} "
             f"places for inputs of {size[0]}x{size[1]}: say which with grid=(height, width)"
         )
-    return Layout(site, *choices[0], prefix=count - choices[0][0] * choices[0][1]) if choices else None
+    if len(fitting) != 1:
+        return None
+    ((height, width),) = fitting
+    return Layout(site, height, width, prefix=site.shape[0] - height * width)
+
+
+def _fitting(site: Site, grids: Sequence[Grid]) -> list[Grid]:
+    """The grids that leave no more tokens over than those that stand for no place."""
+    return [(h, w) for h, w in grids if 0 <= site.shape[0] - h * w <= MOST_PREFIX_TOKENS]
 
 
 def _divisions(size: Grid) -> list[Grid]:
     """The grids of square patches that tile an image of `size`; pieces of a waveform can have any length."""
     height, width = size
-    patches = range(2, min(size) + 1)
+    patches = range(2, min(size))
     return [(height // p, width // p) for p in patches if height % p == 0 and width % p == 0]
 
 
