@@ -9,6 +9,9 @@ from scipy import stats
 
 LEVEL = 0.95
 
+BLOCKS = 8
+"""Blocks of neighbouring images that a jackknife leaves out in turn."""
+
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson score interval of a proportion; (NaN, NaN) for no trials."""
@@ -41,11 +44,14 @@ def resampled_means(values: np.ndarray, resamples: int = 1000, seed: int = 0) ->
 def bootstrap_interval(
     values: np.ndarray, transform: Callable[[np.ndarray], np.ndarray] = lambda mean: mean, *, seed: int = 0
 ) -> np.ndarray:
-    """95 % percentile bootstrap interval of transform(mean over the last axis), shape (..., 2); NaN without images."""
+    """95 % percentile bootstrap interval of transform(mean over the last axis), shape (..., 2); NaN without images.
+
+    `transform` is increasing, so the interval of the mean is transformed, which also holds where it gives -inf.
+    """
     if not values.shape[-1]:
         return np.full((*values.shape[:-1], 2), np.nan)
-    means = transform(resampled_means(values, seed=seed))
-    return np.moveaxis(np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1), 0, -1)
+    bounds = np.quantile(resampled_means(values, seed=seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
+    return transform(np.moveaxis(bounds, 0, -1))
 
 
 def jackknife_interval(estimate: np.ndarray, left_out: np.ndarray) -> np.ndarray:
