@@ -17,6 +17,7 @@ from torch import Tensor
 
 from netprobe.sites import Site
 from netprobe.streaming import CHUNK, ImageTable, Moments
+from netprobe.uncertainty import BLOCKS
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,27 @@ class Observation:
         yield from (slice(i, i + step) for i in range(0, len(self.images), step))
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The shape of a probe: how many images the data set has, and how many make one jackknife block (0: no blocks)."""
+
+    images: int
+    block: int = 0
+
+    @classmethod
+    def blocked(cls, images: int) -> Layout:
+        """With `BLOCKS` blocks."""
+        return cls(images, -(-images // BLOCKS))
+
+
 class Observable(ABC):
-    """One running statistic at one site. Its `key` says what it is: equal keys, one shared instance."""
+    """One running statistic at one site.
+
+    Its `key` says what it is: of several with equal keys one is kept and shared, the one with most `detail`.
+    """
 
     key: tuple
+    detail: int = 0
 
     @abstractmethod
     def update(self, observation: Observation) -> None:
@@ -69,6 +87,10 @@ class Observable(ABC):
     @abstractmethod
     def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
         """Take over a state written by `state()`."""
+
+    def bytes(self, site: Site, conditions: int) -> int:
+        """Size of the state that does not grow with the images, where it is worth counting."""
+        return 0
 
 
 class PerImage(Observable):
@@ -165,7 +187,8 @@ class ConditionMoments(Observable):
     def __init__(self, unit: str = "channel", block: int = 0) -> None:
         self.unit = unit
         self.block = block
-        self.key = ("moments", unit, block)
+        self.key = ("moments", unit)
+        self.detail = int(block > 0)
         self._moments: dict[tuple[int, int], Moments] = {}
 
     def update(self, observation: Observation) -> None:
@@ -186,25 +209,31 @@ class ConditionMoments(Observable):
             yield block, slice(first, last + 1) if last - first + 1 == len(inside) else inside
 
     def _at(self, condition: int, block: int, rows: Tensor) -> Moments:
-        return self._moments.setdefault((condition, block), Moments(rows.shape[-1], rows.device))
+        if (condition, block) not in self._moments:
+            # one shift for all blocks makes joining them and leaving them out plain sums
+            shift = next((m.shift for (c, _), m in self._moments.items() if c == condition), None)
+            self._moments[condition, block] = Moments(rows.shape[-1], rows.device, shift)
+        return self._moments[condition, block]
 
     def merge(self, other: ConditionMoments) -> None:
         for place, moments in other._moments.items():
             self._moments.setdefault(place, Moments(moments.size, moments.total.device)).merge(moments)
 
-    def blocks(self) -> list[int]:
-        """The blocks seen."""
-        return sorted({block for _, block in self._moments})
-
-    def moments(self, condition: int, without: int | None = None) -> Moments:
-        """Moments of all images under `condition`, `without` one block."""
-        parts = [m for (c, b), m in self._moments.items() if c == condition and b != without]
-        if len(parts) == 1:
-            return parts[0]
-        total = Moments(parts[0].size, parts[0].total.device)
+    def moments(self, condition: int) -> Moments:
+        """Moments of all images under `condition`."""
+        parts = [m for (c, _), m in self._moments.items() if c == condition]
+        some = next(iter(self._moments.values()))
+        total = Moments(some.size, some.total.device)
         for part in parts:
             total.merge(part)
         return total
+
+    def jackknife(self, condition: int) -> Iterator[Moments]:
+        """Moments of all images but those of one block, block by block; nothing if they were not kept apart."""
+        if self.block:
+            total = self.moments(condition)
+            for place in sorted(place for place in self._moments if place[0] == condition):
+                yield total.without(self._moments[place])
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         return {f"{condition},{block}": m.state() for (condition, block), m in self._moments.items()}
@@ -212,3 +241,6 @@ class ConditionMoments(Observable):
     def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
         places = {tuple(map(int, place.split(","))): value for place, value in state.items()}
         self._moments = {place: Moments.restore(value) for place, value in places.items()}
+
+    def bytes(self, site: Site, conditions: int) -> int:
+        return 8 * site.channels**2 * conditions * (BLOCKS if self.block else 1)
