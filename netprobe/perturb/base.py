@@ -19,13 +19,17 @@ from netprobe.perturb.settings import real, spelled
 class Perturbation(ABC):
     """Change inputs: p(model, x, y, generator=g) -> x'.
 
-    Parameters of the call ---------------------- model : the network; left as found. Noise does not use it. x
-    : (N, ...) float32 or float64, in [low, high]; not modified. y : (N,) true labels. Noise does not use
-    them. generator : torch.Generator; an `ImageGenerator` makes the result of an image independent of its
-    batch; None is
-        torch's global generator.
+    Parameters
+    ----------
+    model : the network, (N, ...) -> logits (N, K); left as found. Noise does not use it.
+    x : (N, ...) float32 or float64, in [low, high]; not modified.
+    y : (N,) true labels. Noise does not use them.
+    generator : an `ImageGenerator` makes the result of an image independent of its batch; any other
+        torch.Generator draws for the batch as a whole; None is torch's global generator.
 
-    Returns x' of the shape, dtype and device of x, in [low, high], detached.
+    Returns
+    -------
+    x' of the shape, dtype and device of x, in [low, high], detached.
     """
 
     name: ClassVar[str]  # in specs and on the command line

@@ -22,20 +22,21 @@ from netprobe.perturb.settings import choice, class_target, real, switch, whole
 class GradientAttack(Perturbation):
     """Maximise a loss over the ball of radius `eps` and the box, by steepest ascent in the ball's own norm.
 
-    x_0 = x or a random point of the ball;   x_{k+1} = clip(x + project(x_k - x + a * steepest(gradient
-    L(x_k))))
+        x_0 = x, or a random point of the ball around it
+        x_{k+1} = clip(x + project(x_k - x + a * steepest(gradient L(x_k))))
 
-    a: `stride`. L: the loss of y, or minus the loss of the target. The model is in eval mode with frozen
-    parameters while the attack runs and is left as found. The result of an image does not depend on its
-    batch, up to the rounding of the model itself.
+    a: `stride`. L: the loss of y, or minus the loss of the target. The model is in eval mode with frozen parameters
+    while the attack runs, and is left as found. The result for an image does not depend on its batch, up to the
+    rounding of the model itself.
 
-    Targets. `y` is always the true label. "least-likely": the class other than y with the smallest logit at
-    x. "random": any class but y, all alike. A number: that class; images whose label it already is stay as
-    they are.
+    `y` is always the true label. Targets: "least-likely", the class other than y with the smallest logit at x;
+    "random", any class but y, all equally likely; a number, that class, and images of that class stay as they are.
 
     Errors: eps in the wrong units, inputs outside the box, outputs that are not logits, gradients that are
     missing or not finite. Cost: restarts * steps * eot forward and backward passes, and eot forward passes a
     restart if there are several.
+
+    To extend: `climb` is one ascent, `search` what is done with several, `goal` what they drive at.
     """
 
     strength: ClassVar[str] = "eps"

@@ -45,13 +45,7 @@ class Goal:
     loss: str = "ce"
 
     def __post_init__(self) -> None:
-        if self.labels.ndim != 1 or self.labels.dtype not in (
-            torch.int64,
-            torch.int32,
-            torch.int16,
-            torch.uint8,
-            torch.int8,
-        ):
+        if self.labels.ndim != 1 or self.labels.is_floating_point() or self.labels.dtype == torch.bool:
             raise NetprobeError(
                 f"labels must be whole numbers of shape (N,), "
                 f"not {self.labels.dtype} of shape {tuple(self.labels.shape)}"
@@ -64,6 +58,8 @@ class Goal:
 
         In float64: the float32 softmax of a confident network rounds to 1 and its gradient to 0.
         """
+        if len(logits) != len(self.labels):
+            raise NetprobeError(f"{len(self.labels)} labels for {len(logits)} images")
         low, high = self._range
         if low < 0 or high >= logits.shape[1]:
             raise NetprobeError(

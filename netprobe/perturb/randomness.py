@@ -20,9 +20,11 @@ class ImageGenerator(torch.Generator):
     or the device. It is also an ordinary CPU `torch.Generator`, seeded from the seed and the images together,
     for perturbations that draw with torch's own functions; what they draw does depend on the batch.
 
-    Parameters ---------- seed : whole number in [0, 2^64). images : (N,) whole numbers >= 0, the data-set
-    index of every row of the batch. An image that occurs twice has one
-        stream per row; both draw the same numbers.
+    Parameters
+    ----------
+    seed : whole number in [0, 2^64).
+    images : (N,) whole numbers >= 0, the data-set index of every row of the batch. Two rows of the same image
+        draw the same numbers.
 
     Notes
     -----

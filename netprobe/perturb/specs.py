@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import math
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 
 import torch
@@ -103,7 +104,8 @@ def eps_of(perturbation: Callable) -> float:
 
     Of a user's callable: its attribute `eps`, or the one its attribute `strength` names; NaN if it has none.
     """
-    return float(getattr(perturbation, getattr(perturbation, "strength", "eps"), math.nan))
+    strength = getattr(perturbation, getattr(perturbation, "strength", "eps"), None)
+    return float(strength) if isinstance(strength, numbers.Real) else math.nan
 
 
 def sweep(perturbation: Perturbation, **settings: Iterable) -> dict[str, Perturbation]:

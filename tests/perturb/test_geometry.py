@@ -151,15 +151,23 @@ def test_random_points_fill_the_ball_uniformly(geometry, shape):
     assert stats.kstest(radius.numpy() ** d, "uniform").pvalue > 0.001
 
 
+VIEWS = {
+    "coordinate": lambda points: points[:, 1],
+    "size of a coordinate": lambda points: points[:, 0].abs(),
+    "largest coordinate": lambda points: points.abs().amax(1),
+    "sum": lambda points: points.sum(1),
+    "difference": lambda points: points[:, 0] - points[:, 2],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 @every_norm
-def test_random_points_have_uniform_directions(geometry):
-    """Against points of the cube, kept when they are in the ball (rejection): coordinates, sums and differences."""
-    points = geometry.random_point(torch.empty(4000, 3), 1.0, ImageGenerator(6, range(4000))).double()
-    cube = 2 * torch.rand(60000, 3, generator=torch.Generator().manual_seed(7), dtype=torch.float64) - 1
+def test_random_points_have_uniform_directions(geometry, view):
+    """Against uniform points of the cube that happen to be in the ball. A level of 0.001, for this one seed."""
+    points = geometry.random_point(torch.empty(40_000, 3), 1.0, torch.Generator().manual_seed(6)).double()
+    cube = 2 * torch.rand(200_000, 3, generator=torch.Generator().manual_seed(7), dtype=torch.float64) - 1
     kept = cube[geometry.size(cube) <= 1]
-    for direction in ([1, 0, 0], [0, 0, 1], [1, 1, 1], [1, -1, 0]):
-        along = torch.tensor(direction, dtype=torch.float64)
-        assert stats.ks_2samp((points @ along).numpy(), (kept @ along).numpy()).pvalue > 0.001
+    assert stats.ks_2samp(view(points).numpy(), view(kept).numpy()).pvalue > 0.001
 
 
 def test_geometries_are_values():

@@ -257,6 +257,25 @@ def test_fooled_images_are_final_and_cost_nothing_more(model, x):
     assert torch.equal(found, first)  # images that no restart fools keep the first result as well
 
 
+def test_the_keep_rule_image_by_image():
+    """Four images, told by their first coordinate: fooled by climb 1, by climb 2 (and 3, 4), by none, by climb 3."""
+    seen = []
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Scripted(PGD):
+        def climb(self, model, x, goal, generator):
+            seen.append(x[:, 0].tolist())
+            fooled = {0.0: [1, 2, 3, 4], 0.25: [2, 3, 4], 0.5: [], 0.75: [3]}
+            hit = torch.tensor([len(seen) in fooled[image] for image in x[:, 0].tolist()])
+            return torch.stack([x[:, 0], hit.float(), torch.full_like(x[:, 0], len(seen) / 8)], dim=1)
+
+    x = torch.tensor([[0.0, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0.75, 0, 0]])
+    model = Returns(lambda z: torch.stack([1 - z[:, 1], z[:, 1]], dim=1))
+    found = Scripted(0.1, restarts=5)(model, x, torch.zeros(4, dtype=torch.long), generator=None)
+    assert seen == [[0.0, 0.25, 0.5, 0.75], [0.25, 0.5, 0.75], [0.5, 0.75], [0.5], [0.5]]
+    assert (8 * found[:, 2]).tolist() == [1, 2, 1, 3]
+
+
 def test_restarts_stop_when_all_are_fooled(model, x):
     counting = Counting(model)
     labels = (model(x).argmax(1) + 1) % 4
@@ -364,6 +383,7 @@ def test_a_model_that_writes_into_its_input_is_attacked_all_the_same(model, x):
         (LABELS + 1, "go from 1 to 4, but the model has 4 classes"),
         (LABELS.double(), "whole numbers"),
         (LABELS[:, None], r"shape \(6, 1\)"),
+        (LABELS[:5], "5 labels for 6 images"),
     ],
 )
 def test_labels_that_do_not_fit_are_named(model, x, labels, message):
