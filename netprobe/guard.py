@@ -22,7 +22,11 @@ def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
     """
     modes = [(module, module.training) for module in model.modules()]
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     with _random_state(model):
         try:
             model.eval()
@@ -39,7 +43,8 @@ def _restore(modes: list, parameters: list, buffers: list) -> None:
         parameter.requires_grad_(requires_grad)
         parameter.grad = grad
     with torch.no_grad():
-        for buffer, value in buffers:
+        for module, name, buffer, value in buffers:
+            setattr(module, name, buffer)  # a forward pass may have put another tensor there
             if not torch.equal(buffer, value):
                 buffer.copy_(value)
 
