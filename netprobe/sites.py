@@ -169,8 +169,8 @@ def find_sites(model: nn.Module, x: Tensor) -> list[Site]:
     with undisturbed(model), torch.no_grad():
         counter = FlopCounterMode(display=False)
         with counter:
-            two = _record(model, x.expand(2, *x.shape[1:]))
-        three = _record(model, x.expand(3, *x.shape[1:]))
+            two = _record(model, torch.cat([x] * 2))
+        three = _record(model, torch.cat([x] * 3))
     if [e.key for e in two] != [e.key for e in three]:
         raise NetprobeError(
             f"{type(model).__name__} calls other modules for 2 images than for 3, so its sites have no fixed names; "
