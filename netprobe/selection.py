@@ -86,7 +86,7 @@ def _excluded(pattern: Pattern) -> tuple[bool, Pattern]:
 
 def _matching(sites: Sequence[Site], pattern: Pattern) -> list[Site]:
     where, body = _where(pattern)
-    matches = _predicate(body, {site.module for site in sites})
+    matches = _predicate(body, {_spellings(site)[1].partition("/")[0] for site in sites})
     found = [site for site in sites if site.where in where and matches(site)]
     if not found:
         names = [site.name for site in sites if site.where in where]
@@ -120,7 +120,7 @@ def _predicate(pattern: Pattern, modules: set[str]) -> Callable[[Site], bool]:
     if callable(pattern):
         return pattern
     if pattern.startswith("re:"):
-        return _predicate(re.compile(pattern.removeprefix("re:")), modules)
+        return _predicate(_compiled(pattern.removeprefix("re:")), modules)
     if pattern.startswith("type:"):
         name = pattern.removeprefix("type:")
         return KINDS.get(name) or _lineage(name)
@@ -129,6 +129,13 @@ def _predicate(pattern: Pattern, modules: set[str]) -> Callable[[Site], bool]:
             f"{pattern!r} is a kind of layer and a module's name here; write 'type:{pattern}' or 're:^{pattern}$'"
         )
     return KINDS.get(pattern) or (lambda site: any(fnmatch.fnmatchcase(name, pattern) for name in _spellings(site)))
+
+
+def _compiled(expression: str) -> re.Pattern:
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise NetprobeError(f"{expression!r} is not a regular expression: {error}") from None
 
 
 def _spellings(site: Site) -> tuple[str, str]:
