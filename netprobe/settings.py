@@ -38,6 +38,8 @@ class ProbeSettings:
             raise unknown("dtype", self.dtype, ("float32", "float64"))
         if self.batch_size is not None and self.batch_size < 1:
             raise NetprobeError(f"batch_size={self.batch_size}: give at least 1")
+        if self.seed < 0:
+            raise NetprobeError(f"seed={self.seed}: give 0 or more")
         in_bytes(self.memory)
         self.share(1)
 
@@ -60,5 +62,5 @@ def in_bytes(size: str | int) -> int:
     unit = text[len(number) :].strip()
     try:
         return int(float(number) * units[unit])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise NetprobeError(f"cannot read the size {size!r}: write for example 2GiB or 500MB") from None
