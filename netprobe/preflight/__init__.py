@@ -12,7 +12,7 @@ from netprobe.guard import full_precision, undisturbed
 from netprobe.preflight.budgets import budget, contract, stride
 from netprobe.preflight.context import Context
 from netprobe.preflight.findings import SEVERITIES, Finding, Findings
-from netprobe.preflight.gradients import input_gradients
+from netprobe.preflight.gradients import input_gradients, saturation
 from netprobe.preflight.inputs import accuracy, input_range, label_range
 from netprobe.preflight.model_state import devices, precision, train_mode
 from netprobe.preflight.outputs import class_count, forward_pass, probabilities
@@ -35,6 +35,7 @@ CHECKS: tuple[Callable[[Context], Finding | None], ...] = (
     overwriting,
     accuracy,
     input_gradients,
+    saturation,
 )
 #: Made for every perturbation, by name.
 PERTURBATION_CHECKS: tuple[Callable[[Context, str, Callable], Finding | None], ...] = (
@@ -80,9 +81,9 @@ def check(
 
     Notes
     -----
-    Cost: forward passes of `limit` + 150 inputs, and of 64 more for each of up to five scalings unless nearly
-    all predictions are right; three backward passes of 32 inputs. Only perturbations of the user's own
-    are run, on 4 inputs.
+    Cost: forward passes of `limit` + 100 inputs, and of 64 more for each of up to five scalings unless nearly
+    all predictions are right; a backward pass of 32 inputs. Only perturbations of the user's own are run, on
+    4 inputs.
     """
     context = Context(model, data, perturbations, limit, seed)
     with undisturbed(model), full_precision():

@@ -61,7 +61,7 @@ def contract(context: Context, name: str, perturbation: Callable) -> Finding | N
     if isinstance(perturbation, Perturbation):
         return None if perturbation.box.holds(context.x) else _other_box(name, perturbation)
     few = context.few(FEW)
-    x, y = context.x[few], (context.predictions if context.labels is None else context.labels)[few]
+    x, y = context.x[few], context.targets[few]
     generator = ImageGenerator(context.seed, few)
     try:
         changed = apply(perturbation, context.model, x.clone(), y, generator=generator)

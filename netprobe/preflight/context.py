@@ -5,29 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from netprobe.outputs import logits_of, widened
+from netprobe.outputs import logits_of
 from netprobe.perturb import resolve
 from netprobe.perturb.objective import predict
 
 BATCH = 64  # images at once: bounds memory
-
-
-class Gradients(NamedTuple):
-    """Input gradients (n, d) of the cross-entropy: their true direction, and what two precisions make of them.
-
-    With q the softmax over the classes other than y, the gradient of the cross-entropy at the logits is
-    (1 - p_y) (q - e_y). `direction` leaves out the factor 1 - p_y, which rounds to 0 when a network is sure.
-    """
-
-    direction: Tensor
-    float64: Tensor
-    float32: Tensor
 
 
 class Context:
@@ -92,25 +79,39 @@ class Context:
     @cached_property
     def repetition(self) -> float:
         """How far two passes over the same few inputs differ, relative to the largest logit."""
-        x = self.x[self.few(16)]
+        x = self.x[self.few(8)]
         return difference(self.answers(x), self.answers(x))
 
     @cached_property
-    def gradients(self) -> Gradients | None:
-        """Input gradients of a few samples; None if autograd sees no way from the logits to the input."""
+    def targets(self) -> Tensor:
+        """Labels, or predictions where there are none: what an attack would lead away from."""
+        return self.predictions if self.labels is None else self.labels
+
+    @cached_property
+    def gradients(self) -> Tensor | None:
+        """Input gradients (n, d) of a few samples; None if autograd sees no way from the logits to the input.
+
+        They are those of the cross-entropy without its factor 1 - p_y, which may round to 0 (`unsaturated`).
+        """
         few = self.few(32)
         x = self.x[few].clone().requires_grad_()
         with torch.enable_grad():
             logits = logits_of(self.model(x * 1), len(x))  # x * 1: a model may write into its input
             if not logits.requires_grad:
                 return None
-            y = logits.argmax(1) if self.labels is None else self.labels[few]
-            losses = (
-                _unsaturated(logits, y),
-                F.cross_entropy(widened(logits), y, reduction="sum"),
-                F.cross_entropy(logits.float(), y, reduction="sum"),
+            (gradient,) = torch.autograd.grad(
+                logits, x, unsaturated(logits.detach(), self.targets[few]).to(logits), allow_unused=True
             )
-            return Gradients(*(_gradient(loss, x) for loss in losses))
+        return (torch.zeros_like(x) if gradient is None else gradient).flatten(1)
+
+
+def unsaturated(logits: Tensor, y: Tensor) -> Tensor:
+    """q - e_y, with q the softmax over the classes other than y.
+
+    The gradient of the cross-entropy at the logits is (1 - p_y) (q - e_y), and 1 - p_y rounds to 0 for a sure network.
+    """
+    others = logits.scatter(1, y[:, None], -torch.inf).softmax(1)
+    return others.scatter(1, y[:, None], -1.0)
 
 
 def difference(a: Tensor, b: Tensor) -> float:
@@ -121,17 +122,6 @@ def difference(a: Tensor, b: Tensor) -> float:
 def share(of: Tensor) -> str:
     """The share of true values: "12.5 % (2 of 16)"."""
     return f"{of.float().mean():.1%} ({int(of.sum())} of {len(of)})"
-
-
-def _unsaturated(logits: Tensor, y: Tensor) -> Tensor:
-    """A loss whose gradient at the logits is q - e_y: that of the cross-entropy without its factor 1 - p_y."""
-    others = logits.detach().scatter(1, y[:, None], -torch.inf).softmax(1)
-    return (others * logits).sum() - logits.gather(1, y[:, None]).sum()
-
-
-def _gradient(loss: Tensor, x: Tensor) -> Tensor:
-    (gradient,) = torch.autograd.grad(loss, x, retain_graph=True, allow_unused=True)
-    return (torch.zeros_like(x) if gradient is None else gradient).flatten(1)
 
 
 def _optional(convert: Callable, value: Any) -> Any:

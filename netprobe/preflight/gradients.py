@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from netprobe.preflight.context import Context, Gradients, difference, share
+from netprobe.preflight.context import Context, difference, share, unsaturated
 from netprobe.preflight.findings import Finding
 
 NOISE = 8 / 255  # a step that a usual attack may take
 FELT = 1e-4  # of the largest logit: more than float32 rounding
 ASTRAY = 0.9  # a gradient with a smaller cosine than this points elsewhere
+OFTEN = 0.1  # sure networks lose a few gradients in float32; more than this share is worth a note
 MASKED = (
     "Gradient attacks are blind here and the model will look robust: attack it without gradients, or give "
     "that operation a surrogate gradient."
@@ -19,7 +20,7 @@ MASKED = (
 
 
 def input_gradients(context: Context) -> Finding | None:
-    """Input gradients must exist, not be exactly 0, and survive the softmax."""
+    """Input gradients must exist and not be exactly 0."""
     try:
         gradients = context.gradients
     except RuntimeError as error:  # what autograd raises
@@ -29,13 +30,13 @@ def input_gradients(context: Context) -> Finding | None:
         evidence = "The logits have no gradient with respect to the input."
         remedy = f"Look for no_grad, detach, argmax or numpy in the forward pass. {MASKED}"
         return Finding("error", "gradients", evidence, remedy)
-    dead = ~gradients.direction.any(1)
-    return _no_gradient(context, dead) if dead.any() else _vanishing(context, gradients)
+    zero = ~gradients.any(1)
+    return _without_gradient(context, zero) if zero.any() else None
 
 
-def _no_gradient(context: Context, dead: Tensor) -> Finding:
-    evidence = f"The input gradient is exactly 0 for {share(dead)} of the inputs, "
-    moved = _moved_by_noise(context, dead)
+def _without_gradient(context: Context, zero: Tensor) -> Finding:
+    evidence = f"The input gradient is exactly 0 for {share(zero)} of the inputs, "
+    moved = _moved_by_noise(context, zero)
     if moved <= FELT:
         return Finding(
             "warning",
@@ -57,27 +58,36 @@ def _moved_by_noise(context: Context, rows: Tensor) -> float:
     return difference(context.answers(x), context.answers((x + NOISE * signs).clamp(*context.box)))
 
 
-def _vanishing(context: Context, gradients: Gradients) -> Finding | None:
+def saturation(context: Context) -> Finding | None:
     """The cross-entropy of a network that is sure of itself: its gradient is 0 or rounding noise."""
-    lost64, lost32 = (
-        _cosine(gradient, gradients.direction) < ASTRAY for gradient in (gradients.float64, gradients.float32)
-    )
-    if not lost64.any() and not lost32.any():
-        return None
-    lost, precision = (lost64, "float64") if lost64.any() else (lost32, "float32")
+    lost = {dtype: _lost(context, dtype) for dtype in (torch.float64, torch.float32)}
     margin = context.logits.topk(2).values.diff().abs().max().item()
-    return Finding(
-        "warning" if precision == "float64" else "note",
-        "gradients",
-        f"In {precision} the gradient of the cross-entropy is 0 or points elsewhere for {share(lost)} of the "
-        f"inputs; the two largest logits differ by up to {margin:.3g}.",
-        "Attack with the margin loss (loss='cw'), which does not saturate."
-        if precision == "float64"
-        else "Nothing to do: netprobe's attacks compute losses in float64. Those of other libraries may fail.",
-    )
+    sure = f"of the inputs; the two largest logits differ by up to {margin:.3g}."
+    if lost[torch.float64].any():
+        return Finding(
+            "warning",
+            "saturation",
+            f"Even in float64 the gradient of the cross-entropy is lost for {share(lost[torch.float64])} {sure}",
+            "Attack with the margin loss (loss='cw'), which does not saturate.",
+        )
+    if lost[torch.float32].float().mean() > OFTEN:
+        return Finding(
+            "note",
+            "saturation",
+            f"In float32 the gradient of the cross-entropy is lost for {share(lost[torch.float32])} {sure}",
+            "netprobe's attacks compute losses in float64; those of other libraries may fail here and make the "
+            "model look robust.",
+        )
+    return None
 
 
-def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of the rows, 0 where either is 0. Scaled first: the squares of 1e-25 are 0 in float32."""
-    a, b = (v / v.abs().amax(1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny) for v in (a, b))
-    return F.cosine_similarity(a, b, dim=1)
+def _lost(context: Context, dtype: torch.dtype) -> Tensor:
+    """For which inputs the gradient of the cross-entropy at the logits, in this precision, points elsewhere."""
+    logits = context.logits.to(dtype).requires_grad_()
+    with torch.enable_grad():
+        loss = F.cross_entropy(logits, context.targets, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, logits)
+    largest = gradient.abs().amax(1, keepdim=True)
+    true = unsaturated(context.logits.to(dtype), context.targets)
+    # Scaled first, as the squares of 1e-25 are 0 in float32; where all is 0, so is the cosine.
+    return F.cosine_similarity(gradient / largest.masked_fill(largest == 0, 1), true) < ASTRAY

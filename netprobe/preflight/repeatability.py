@@ -8,8 +8,8 @@ from torch import Tensor
 from netprobe.preflight.context import Context, difference
 from netprobe.preflight.findings import Finding
 
-FEW = 16
-ALONE = 4
+FEW = 8
+ALONE = 2
 # Float32 kernels for other batch sizes differ by 1e-7 to 1e-5 of the largest logit, the more the deeper the
 # network. Dropout and batch statistics move logits by percents.
 ROUNDING = 1e-4
