@@ -107,15 +107,18 @@ class Pass:
             seed = stream_seed(self.chosen.seed, name)
             torch.manual_seed(seed + int(images[0]))  # for callables that draw from the global state
             generator = perturb.ImageGenerator(seed, images)
-            inputs.append(perturb.apply(perturbation, self.model, x, y, generator=generator))
+            inputs.append(perturb.apply(perturbation, self.model, x.clone(), y, generator=generator))
         return torch.cat(inputs)
 
     def _forward(
         self, inputs: Tensor, sites: list[Site], images: Tensor, update: Callable[[Observation], None]
     ) -> Tensor:
-        """Logits of all conditions, every site's tensor handed to `update` on the way."""
-        if inputs.ndim == 4:  # channels as the fastest axis make rows of channels free to look at
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        """Logits of all conditions, every site's tensor handed to `update` on the way.
+
+        The model gets a copy, which it may write to; channels as the fastest axis make rows of channels free to look at.
+        """
+        layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
+        inputs = inputs.clone(memory_format=layout)
         if self.paired:
             return self._paired(inputs, sites, images, update)
         return self._one_by_one(inputs, sites, images, update)
