@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import signal
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -81,11 +84,12 @@ class Pass:
                 observable.update(observation)
 
         for images, y, inputs in self._perturbed(self.part.pending, self.name):
-            logits = self._forward(inputs, sites, images, update)
-            outcomes = torch.cat([y[None], logits.argmax(-1).view(len(self.conditions), -1)]).T
-            self.part.outcomes.update(images, outcomes)
-            done = set(images.tolist())
-            self.part.pending = [i for i in self.part.pending if i not in done]
+            with undivided():
+                logits = self._forward(inputs, sites, images, update)
+                outcomes = torch.cat([y[None], logits.argmax(-1).view(len(self.conditions), -1)]).T
+                self.part.outcomes.update(images, outcomes)
+                done = set(images.tolist())
+                self.part.pending = [i for i in self.part.pending if i not in done]
             flush()
 
     def _perturbed(self, positions: Sequence[int], description: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -196,6 +200,26 @@ class Pass:
         for observable in self._reductions(site):
             observable.results = observable.reduce(whole, self.conditions)
         self.part.kernels_pending.remove(site.name)
+
+
+@contextlib.contextmanager
+def undivided() -> Iterator[None]:
+    """Let a Ctrl-C inside take effect at the end, so that what is inside happens wholly.
+
+    Only the main thread gets a Ctrl-C, and only there a handler can be set.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    caught: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if caught:
+        signal.raise_signal(signal.SIGINT)
 
 
 def stream_seed(seed: int, name: str) -> int:

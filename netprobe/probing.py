@@ -236,7 +236,10 @@ def _resumed(fresh: Partial, path: str | Path | None) -> Partial:
 
 @contextlib.contextmanager
 def _flushing(gathered: Partial, path: str | Path | None) -> Iterator[Callable[[], None]]:
-    """A function to call often, which saves `gathered` now and then; it is saved at the end and on Ctrl-C too."""
+    """A function to call often, which saves `gathered` now and then; it is saved at the end and on Ctrl-C too.
+
+    Not after an error: that may have come in the middle of a batch, which would count twice when the probe is resumed.
+    """
     last = time.monotonic()
 
     def flush() -> None:
@@ -248,7 +251,8 @@ def _flushing(gathered: Partial, path: str | Path | None) -> Iterator[Callable[[
     try:
         yield flush
     except KeyboardInterrupt:
-        raise Interrupted(gathered) from None
-    finally:
         if path is not None:
             gathered.save(path)
+        raise Interrupted(gathered) from None
+    if path is not None:
+        gathered.save(path)
