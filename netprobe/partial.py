@@ -77,6 +77,8 @@ class Partial:
         mine = self.models.setdefault(name, theirs)
         if mine is theirs:
             return
+        if mine.card["sha256"] != theirs.card["sha256"]:
+            raise NetprobeError(f"these parts are of different probes: model {name!r} has other weights in each")
         twice = np.intersect1d(mine.outcomes.read()[0], theirs.outcomes.read()[0])
         if twice.size:
             raise NetprobeError(

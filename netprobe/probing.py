@@ -227,9 +227,10 @@ def _resumed(fresh: Partial, path: str | Path | None) -> Partial:
     same_models = {n: p.card["sha256"] for n, p in stored.models.items()} == {
         n: p.card["sha256"] for n, p in fresh.models.items()
     }
-    if stored.fingerprint != fresh.fingerprint or not same_models:
+    same_shard = stored.provenance["run"]["shard"] == fresh.provenance["run"]["shard"]
+    if stored.fingerprint != fresh.fingerprint or not same_models or not same_shard:
         raise NetprobeError(
-            f"{str(path)!r} holds a probe with other settings, models or data; move it away, or name another file"
+            f"{str(path)!r} holds a probe with other settings, models, data or shard; move it away, or name another file"
         )
     return stored
 
