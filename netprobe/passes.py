@@ -119,7 +119,7 @@ class Pass:
     ) -> Tensor:
         """Logits of all conditions, every site's tensor handed to `update` on the way.
 
-        The model gets a copy, which it may write to; channels as the fastest axis make rows of channels free to look at.
+        The model gets a copy, which it may write to; channels as the fastest axis make rows of channels free to see.
         """
         layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
         inputs = inputs.clone(memory_format=layout)
