@@ -8,10 +8,12 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 
+from netprobe.errors import unknown
 from netprobe.metrics.base import Metric, Readings, interval, variable
 from netprobe.observables import Norms, Observable
 from netprobe.uncertainty import bootstrap_interval, decibel
 
+NORMS = ("1", "2", "inf")
 BOOTSTRAP = "percentile bootstrap over images, 1000 resamples, seed 0"
 
 
@@ -31,13 +33,21 @@ class PSR(Metric):
     """
 
     name: ClassVar[str] = "psr"
-    norms: tuple[str, ...] = ("1", "2", "inf")
+    norms: tuple[str, ...] = NORMS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for norm in self.norms:
+            if norm not in NORMS:
+                raise unknown("norm", norm, NORMS)
 
     def observables(self, images: int) -> list[Observable]:
         return [Norms(self.norms)]
 
     def compute(self, readings: Readings) -> xr.Dataset:
-        ratio = _ratios(readings, Norms(self.norms).key)
+        clean, change = _norms(readings, Norms(self.norms).key)
+        with np.errstate(invalid="ignore"):
+            ratio = change / np.where(clean == 0, np.nan, clean)
         dims = "perturbation norm site"
         psr = variable(
             f"{dims} image",
@@ -87,8 +97,9 @@ class SNR(Metric):
         return [Norms(("2",))]
 
     def compute(self, readings: Readings) -> xr.Dataset:
-        with np.errstate(divide="ignore"):
-            ratio = np.square(1 / _ratios(readings, Norms(("2",)).key)[:, 0])
+        clean, change = _norms(readings, Norms(("2",)).key)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.square(clean / change)[:, 0]
         dims = "perturbation site"
         snr = variable(
             f"{dims} image",
@@ -117,11 +128,10 @@ class SNR(Metric):
         )
 
 
-def _ratios(readings: Readings, key: tuple) -> np.ndarray:
-    """||difference|| / ||clean||, shape (perturbation, norm, site, image); 0/0 and x/0 are NaN."""
+def _norms(readings: Readings, key: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Norms of the clean tensors, (1, norm, site, image), and of the differences, (perturbation, norm, site, image)."""
     norms = readings.per_image(key).transpose(2, 3, 0, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return norms[1:] / np.where(norms[:1] == 0, np.nan, norms[:1])
+    return norms[:1], norms[1:]
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
