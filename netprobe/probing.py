@@ -230,7 +230,8 @@ def _resumed(fresh: Partial, path: str | Path | None) -> Partial:
     same_shard = stored.provenance["run"]["shard"] == fresh.provenance["run"]["shard"]
     if stored.fingerprint != fresh.fingerprint or not same_models or not same_shard:
         raise NetprobeError(
-            f"{str(path)!r} holds a probe with other settings, models, data or shard; move it away, or name another file"
+            f"{str(path)!r} holds a probe with other settings, models, data or shard; "
+            "move it away, or name another file"
         )
     return stored
 
