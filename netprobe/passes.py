@@ -49,6 +49,7 @@ class Pass:
         self.model = self._placed(model)
         self.paired = gathered.paired(name) if chosen.paired is None else chosen.paired
         self.batch_size = chosen.batch_size or batch_size(data.shape, len(self.conditions), self.device)
+        self.memory_format = self._memory_format()
         self.kept: list[Tensor] | None = [] if self._worth_keeping() else None
 
     def _placed(self, model: nn.Module) -> nn.Module:
@@ -57,6 +58,21 @@ class Pass:
         if parameter is None or (parameter.device == self.device and parameter.dtype == self.dtype):
             return model
         return copy.deepcopy(model).to(self.device, self.dtype)
+
+    def _memory_format(self) -> torch.memory_format:
+        """Channels as the fastest axis, which makes rows of channels free to look at, where the model can take it.
+
+        `x.view(len(x), -1)` of such a tensor fails, so one forward pass of two images tells.
+        """
+        if len(self.data.shape) != 3:
+            return torch.contiguous_format
+        x = next(iter(self.data.select([0, 0]).batches(2, self.device))).x.to(self.dtype)
+        try:
+            with undisturbed(self.model), torch.no_grad():
+                self.model(x.contiguous(memory_format=torch.channels_last))
+        except RuntimeError:
+            return torch.contiguous_format
+        return torch.channels_last
 
     def _worth_keeping(self) -> bool:
         """Whether to keep the perturbed images for the kernel passes, or to make them again."""
@@ -119,10 +135,9 @@ class Pass:
     ) -> Tensor:
         """Logits of all conditions, every site's tensor handed to `update` on the way.
 
-        The model gets a copy, which it may write to; channels as the fastest axis make rows of channels free to see.
+        The model gets a copy, which it may write to.
         """
-        layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
-        inputs = inputs.clone(memory_format=layout)
+        inputs = inputs.clone(memory_format=self.memory_format)
         if self.paired:
             return self._paired(inputs, sites, images, update)
         return self._one_by_one(inputs, sites, images, update)
