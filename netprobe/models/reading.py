@@ -21,7 +21,8 @@ LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 #: First bytes of files that get mistaken for checkpoints, and what to do about each.
 FOREIGN = {
     b"version https://git-lfs": "a Git LFS pointer instead of the weights: run `git lfs pull` where it comes from",
-    b"<": "a web page, not a checkpoint: the download failed; fetch the file itself",
+    b"<!doctype": "a web page, not a checkpoint: the download failed; fetch the file itself",
+    b"<html": "a web page, not a checkpoint: the download failed; fetch the file itself",
     b"\x89HDF": "an HDF5 file (Keras?): netprobe reads PyTorch state dicts and safetensors",
     b"\x1f\x8b": "compressed with gzip: unpack it first",
 }
@@ -80,7 +81,8 @@ def existing(checkpoint: str | os.PathLike[str]) -> Path:
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
+        _refuse_foreign(path)  # only now: a sound file begins with its length, which may look like anything
         raise _damaged(path, error) from error
 
 
@@ -91,7 +93,7 @@ def _refuse_foreign(path: Path) -> None:
     if not head:
         raise CheckpointError(f"{path} is empty: save or fetch it again")
     for magic, remedy in FOREIGN.items():
-        if head.lstrip().startswith(magic):
+        if head.lstrip().lower().startswith(magic.lower()):
             raise CheckpointError(f"{path} is {remedy}")
     if head.startswith(b"\x80") and LEGACY_MAGIC not in head:
         raise CheckpointError(

@@ -36,7 +36,8 @@ class Blueprint:
     def build(self, num_classes: int | None, arguments: Mapping[str, object]) -> nn.Module:
         """Call it by keyword; arguments that it does not take are errors."""
         if num_classes is not None:
-            if not self.takes_classes:
+            names, open_ended = self._parameters
+            if "num_classes" not in names and not open_ended:
                 raise NetprobeError(
                     f"num_classes={num_classes} has no effect on {self.label}, {self._signature}: leave it out"
                 )
@@ -54,9 +55,8 @@ class Blueprint:
 
     @property
     def takes_classes(self) -> bool:
-        """Whether the number of classes can be passed on."""
-        names, open_ended = self._parameters
-        return "num_classes" in names or open_ended
+        """Whether it can be built for another number of classes; an open-ended signature promises nothing."""
+        return "num_classes" in self._parameters[0]
 
     @property
     def _parameters(self) -> tuple[list[str], bool]:
@@ -142,8 +142,13 @@ def _torchvision(name: str) -> Constructor:
 
     if name not in models.list_models():
         raise unknown("torchvision model", name, models.list_models())
-    # No weights unless asked for: loading a checkpoint must not download another one.
-    return functools.partial(models.get_model, name, weights=None)
+
+    def create(*, num_classes: int | None = None, **arguments: object) -> nn.Module:
+        # No weights unless asked for: loading a checkpoint must not download another one.
+        classes = {} if num_classes is None else {"num_classes": num_classes}
+        return models.get_model(name, **{"weights": None, **classes, **arguments})
+
+    return create
 
 
 def _timm(name: str) -> Constructor:
@@ -154,10 +159,10 @@ def _timm(name: str) -> Constructor:
     if not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models())
 
-    def create(**arguments: object) -> nn.Module:
+    def create(*, num_classes: int | None = None, **arguments: object) -> nn.Module:
         if "checkpoint_path" in arguments:
             raise NetprobeError("checkpoint_path: timm would unpickle that file; give it as the checkpoint instead")
-        return timm.create_model(name, **arguments)
+        return timm.create_model(name, num_classes=num_classes, **arguments)
 
     return create
 

@@ -209,8 +209,9 @@ def fit(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
 
 
 def same_names(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors of `state` are called as those of `model`, prefixes and batch counters apart."""
+    """Whether `state` has the names of `model`; prefixes, batch counters and normalisation in front do not count."""
     own = model.state_dict()
+    state, _ = split_normalization(state, model)
     both = [{name for name in names if not name.endswith(COUNTER)} for names in (own, _origins(own, state)[1])]
     return both[0] == both[1] and len(own) > 0
 

@@ -73,7 +73,7 @@ def test_unsafe_does_unpickle(tmp_path, weights):
 @pytest.mark.parametrize("unsafe", [True, False])
 def test_plain_pickles_are_never_opened(tmp_path, unsafe):
     (tmp_path / "bomb.pkl").write_bytes(pickle.dumps(Bomb(tmp_path / "executed")))
-    with pytest.raises(CheckpointError, match="written by pickle, not by torch.save"):
+    with pytest.raises(CheckpointError, match=r"written by pickle, not by torch.save"):
         read(tmp_path / "bomb.pkl", unsafe=unsafe)
     assert not (tmp_path / "executed").exists()
 
@@ -139,6 +139,14 @@ DAMAGED = {
 }
 
 
+@pytest.mark.parametrize("kind", ["empty", "lfs", "html", "text"])
+def test_safetensors_that_are_none_say_so(tmp_path, kind):
+    make, message = DAMAGED[kind]
+    (tmp_path / "w.safetensors").write_bytes(make())
+    with pytest.raises(CheckpointError, match=message):
+        read(tmp_path / "w.safetensors")
+
+
 @pytest.mark.parametrize("unsafe", [True, False])
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_what_is_no_checkpoint_says_so(tmp_path, kind, unsafe):
@@ -163,17 +171,17 @@ def test_a_missing_file_names_its_neighbours(tmp_path, weights):
         read(tmp_path / "resnet_20.th")
     with pytest.raises(CheckpointError, match=r"is a folder, not a checkpoint; .*resnet20\.th"):
         read(tmp_path)
-    with pytest.raises(CheckpointError, match="nor does its folder"):
+    with pytest.raises(CheckpointError, match=r"nor does its folder"):
         read(tmp_path / "nowhere" / "x.pt")
     (tmp_path / "bare").mkdir()
-    with pytest.raises(CheckpointError, match="files in .*bare: none"):
+    with pytest.raises(CheckpointError, match=r"files in .*bare: none"):
         read(tmp_path / "bare" / "x.pt")
 
 
 def test_addresses_and_other_objects_are_no_paths(weights):
-    with pytest.raises(CheckpointError, match="downloads no checkpoints"):
+    with pytest.raises(CheckpointError, match=r"downloads no checkpoints"):
         read("https://example.org/resnet20.th")
-    with pytest.raises(CheckpointError, match="is not a path"):
+    with pytest.raises(CheckpointError, match=r"is not a path"):
         read(weights)
 
 

@@ -67,7 +67,7 @@ def test_an_unknown_name_lists_ours_and_the_other_forms():
 
 @pytest.mark.parametrize("what", [None, 3, ["resnet20"]])
 def test_what_is_no_name_is_refused(what):
-    with pytest.raises(NetprobeError, match="names no network"):
+    with pytest.raises(NetprobeError, match=r"names no network"):
         build(what)
 
 
@@ -77,14 +77,14 @@ def test_a_module_is_copied_and_a_callable_called():
     assert copy is not mine and torch.equal(copy.weight, mine.weight)
     assert blueprint(mine).label == "torch.nn.modules.linear:Linear"
     assert build(nn.Linear, in_features=2, out_features=3).weight.shape == (3, 2)
-    with pytest.raises(NetprobeError, match="num_classes=3 has no effect on .*Linear, which takes no arguments"):
+    with pytest.raises(NetprobeError, match=r"num_classes=3 has no effect on .*Linear, which takes no arguments"):
         build(mine, 3)
 
 
 def test_what_cannot_be_copied_says_why():
     stuck = nn.Linear(2, 2)
     stuck.cache = stuck.weight * 2  # torch copies only tensors that the user created
-    with pytest.raises(NetprobeError, match="Linear cannot be copied .*give the callable"):
+    with pytest.raises(NetprobeError, match=r"Linear cannot be copied .*give the callable"):
         build(stuck)
 
 
@@ -99,7 +99,7 @@ def test_torchscript_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch discourages TorchScript; people still have such modules
         script = torch.jit.script(nn.Linear(2, 2))
-    with pytest.raises(NetprobeError, match="not a plain nn.Module"):
+    with pytest.raises(NetprobeError, match=r"not a plain nn.Module"):
         build(lambda: script)
 
 
@@ -137,7 +137,7 @@ def test_mistakes_in_naming_a_callable(theirs, name, arguments, message):
 
 
 def test_arguments_without_a_default_are_named():
-    with pytest.raises(NetprobeError, match="takes in_features, out_features.*missing.*'out_features'"):
+    with pytest.raises(NetprobeError, match=r"takes in_features, out_features.*missing.*'out_features'"):
         build(nn.Linear, in_features=2)
 
 
@@ -145,7 +145,7 @@ def test_errors_inside_a_users_constructor_stay_their_own():
     def broken():
         raise TypeError("mine")
 
-    with pytest.raises(TypeError, match="mine"):
+    with pytest.raises(TypeError, match=r"mine"):
         build(broken)
 
 
@@ -155,7 +155,7 @@ def test_missing_files_and_missing_names(theirs, monkeypatch):
     with pytest.raises(NetprobeError, match=r"say which callable.*theirs\.py:NAME"):
         build(str(theirs))
     (theirs.parent / "weights.pt").write_bytes(b"")
-    with pytest.raises(NetprobeError, match="is a file of weights: give the architecture first"):
+    with pytest.raises(NetprobeError, match=r"is a file of weights: give the architecture first"):
         build(str(theirs.parent / "weights.pt"))
 
 
@@ -201,9 +201,9 @@ def test_a_module_found_from_the_working_folder(theirs, monkeypatch):
     finally:
         for name in ("strange_package.nets", "strange_package"):
             sys.modules.pop(name, None)
-    with pytest.raises(NetprobeError, match="importing no_such_package failed: ModuleNotFoundError"):
+    with pytest.raises(NetprobeError, match=r"importing no_such_package failed: ModuleNotFoundError"):
         build("no_such_package:net")
-    with pytest.raises(NetprobeError, match="unknown callable in torch.nn 'Liner': did you mean 'Linear'"):
+    with pytest.raises(NetprobeError, match=r"unknown callable in torch.nn 'Liner': did you mean 'Linear'"):
         build("torch.nn:Liner")
 
 
@@ -217,18 +217,18 @@ def test_torchvision_by_name_without_download():
 
 
 def test_torchvision_mistakes():
-    with pytest.raises(NetprobeError, match="unknown torchvision model 'resnet_18': did you mean 'resnet18'"):
+    with pytest.raises(NetprobeError, match=r"unknown torchvision model 'resnet_18': did you mean 'resnet18'"):
         build("torchvision:resnet_18")
-    with pytest.raises(NetprobeError, match="torchvision:squeezenet1_1: .*unexpected keyword argument 'depth'"):
+    with pytest.raises(NetprobeError, match=r"torchvision:squeezenet1_1: .*unexpected keyword argument 'depth'"):
         build("torchvision:squeezenet1_1", depth=3)
 
 
 def test_timm_by_name():
     pytest.importorskip("timm", reason="needs timm: pip install 'netprobe-torch[timm]'")
     assert build("timm:resnet10t", 4).fc.out_features == 4
-    with pytest.raises(NetprobeError, match="unknown timm model 'resnot10t': did you mean 'resnet10t'"):
+    with pytest.raises(NetprobeError, match=r"unknown timm model 'resnot10t': did you mean 'resnet10t'"):
         build("timm:resnot10t")
-    with pytest.raises(NetprobeError, match="timm would unpickle"):
+    with pytest.raises(NetprobeError, match=r"timm would unpickle"):
         build("timm:resnet10t", checkpoint_path="weights.pt")
 
 

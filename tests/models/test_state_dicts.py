@@ -241,7 +241,7 @@ def test_a_module_that_refuses_its_weights_is_quoted():
         def _load_from_state_dict(self, *_):
             raise ValueError("version 1 or 2, please")
 
-    with pytest.raises(CheckpointError, match="version 1 or 2, please"):
+    with pytest.raises(CheckpointError, match=r"version 1 or 2, please"):
         fit(Refusing(2, 2), nn.Linear(2, 2).state_dict())
 
 
@@ -313,5 +313,7 @@ def test_the_number_of_classes_is_read_off_where_it_is_clear(state, change, clas
 def test_same_names_ignores_prefixes_counters_and_shapes(state):
     del state["bn.num_batches_tracked"]
     assert same_names(net(classes=9), renamed(state, "module."))
+    front = {"normalize.mean": torch.rand(1), "normalize.std": torch.rand(1)}
+    assert same_names(net(), {**front, **renamed(state, "net.")})
     assert not same_names(net(), {**state, "more": torch.rand(2)})
     assert not same_names(net(), {}) and not same_names(nn.Flatten(), {})
