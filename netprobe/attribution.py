@@ -98,7 +98,7 @@ def grad_cam(
     """
     conditions = _conditions(perturbations)
     x, labels, index = _sample(data, limit, seed)
-    with undisturbed(model), full_precision():
+    with undisturbed(model), full_precision(), torch.inference_mode(False):
         x, labels = _placed(model, x, labels)
         sites = find_sites(model, x)
         logits = torch.cat([predict(model, part) for part in x.split(BATCH)])
@@ -155,19 +155,17 @@ def _sample(data: Data | Tensor, limit: int, seed: int) -> tuple[Tensor, Tensor 
 
 
 def _placed(model: nn.Module, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Both on the device of the model, and x in its precision."""
+    """Both on the device of the model, x as a copy in its precision: autograd takes none from inference mode."""
     held = next((t for t in itertools.chain(model.parameters(), model.buffers()) if t.is_floating_point()), x)
-    return x.to(held), labels if labels is None else labels.to(held.device)
+    return x.to(held, copy=True), labels if labels is None else labels.to(held.device)
 
 
 def _target(target: str | int | Sequence[int] | Tensor, logits: Tensor, labels: Tensor | None) -> Tensor:
     """The class that is explained for each image, (N,)."""
-    if isinstance(target, str):
-        choices = {"predicted": logits.argmax(1)} | ({} if labels is None else {"true": labels})
-        if target not in choices:
-            raise unknown("target", target, choices, 'Or give class numbers; "true" needs data with labels.')
-        target = choices[target]
-    classes = torch.as_tensor(target, device=logits.device)
+    named = {"predicted": logits.argmax(1)} | ({} if labels is None else {"true": labels})
+    if isinstance(target, str) and target not in named:
+        raise unknown("target", target, named, 'Or give class numbers; "true" needs data with labels.')
+    classes = named[target] if isinstance(target, str) else torch.as_tensor(target, device=logits.device)
     count, known = logits.shape
     fits = classes.dtype == torch.int64 and classes.shape in ((), (count,))
     if not fits or classes.min() < 0 or classes.max() >= known:

@@ -223,6 +223,20 @@ def test_labels_and_positions_of_data():
     np.testing.assert_allclose(few["map"].sel(condition="noise"), shared["map"].sel(condition="noise"), atol=1e-5)
 
 
+def test_perturbations_get_labels_or_else_predictions():
+    net, data, seen = nn.Sequential(nn.Conv2d(1, 10, 3), nn.Flatten(), nn.Linear(360, 10)), load("digits"), []
+
+    def spy(model, x, y, *, generator):
+        seen.append((x, y, generator.images))
+        return x
+
+    grad_cam(net, data, perturbations={"spy": spy})
+    grad_cam(net, data.inputs, perturbations={"spy": spy})
+    (_, y, images), (x, guess, first) = seen
+    assert y.tolist() == data.labels[images].tolist()
+    assert guess.tolist() == net(x).argmax(1).tolist() and first.tolist() == list(range(8))
+
+
 def test_batches_change_nothing(monkeypatch):
     net, settings = CNN().eval(), {"perturbations": {"pgd": PGD(eps=0.05)}, "controls": 2}
     whole = grad_cam(net, IMAGES, **settings)
@@ -316,6 +330,8 @@ def test_works_on_frozen_models_double_precision_and_without_grad_mode():
     expected = clean_map(grad_cam(net, IMAGES))
     with torch.no_grad():
         torch.testing.assert_close(clean_map(grad_cam(net.requires_grad_(False), IMAGES)), expected, **ROUNDING)
+    with torch.inference_mode():
+        torch.testing.assert_close(clean_map(grad_cam(net, IMAGES.clone())), expected, **ROUNDING)
     channels_last = IMAGES.to(memory_format=torch.channels_last)
     torch.testing.assert_close(clean_map(grad_cam(net, channels_last)), expected, **ROUNDING)
     torch.testing.assert_close(clean_map(grad_cam(net.double(), IMAGES)).float(), expected, **ROUNDING)

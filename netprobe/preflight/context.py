@@ -120,7 +120,7 @@ def difference(a: Tensor, b: Tensor) -> float:
 
 
 def share(of: Tensor) -> str:
-    """The share of true values: "12.5 % (2 of 16)"."""
+    """The share of true values: "12.5% (2 of 16)"."""
     return f"{of.float().mean():.1%} ({int(of.sum())} of {len(of)})"
 
 

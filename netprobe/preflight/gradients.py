@@ -83,11 +83,11 @@ def saturation(context: Context) -> Finding | None:
 
 def _lost(context: Context, dtype: torch.dtype) -> Tensor:
     """For which inputs the gradient of the cross-entropy at the logits, in this precision, points elsewhere."""
-    logits = context.logits.to(dtype).requires_grad_()
+    y, logits = context.targets.cpu(), context.logits.cpu().to(dtype)  # not every device has float64
+    true = unsaturated(logits, y)
     with torch.enable_grad():
-        loss = F.cross_entropy(logits, context.targets, reduction="sum")
+        loss = F.cross_entropy(logits.requires_grad_(), y, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, logits)
     largest = gradient.abs().amax(1, keepdim=True)
-    true = unsaturated(context.logits.to(dtype), context.targets)
     # Scaled first, as the squares of 1e-25 are 0 in float32; where all is 0, so is the cosine.
     return F.cosine_similarity(gradient / largest.masked_fill(largest == 0, 1), true) < ASTRAY
