@@ -19,7 +19,8 @@ from torch import Tensor
 from netprobe.errors import NetprobeError
 from netprobe.observables import Observable, Observation
 from netprobe.sites import Site
-from netprobe.streaming import CHUNK, add_gram
+from netprobe.streaming import CHUNK, add_gram, symmetric
+from netprobe.uncertainty import BLOCKS
 
 Kernels = Mapping[tuple[int, int], Tensor]
 """Centred kernels K_ij = X_i X_j^T (image, image), float64, by the pair of conditions i <= j."""
@@ -118,4 +119,15 @@ class SliceStore:
 
 def completed(kernels: dict[tuple[int, int], Tensor]) -> Kernels:
     """Both triangles of the symmetric ones."""
-    return {(i, j): k.triu() + k.triu(1).T if i == j else k for (i, j), k in kernels.items()}
+    return {(i, j): symmetric(k) if i == j else k for (i, j), k in kernels.items()}
+
+
+def leave_out(images: int) -> list[np.ndarray]:
+    """The places that stay when each of `BLOCKS` runs of neighbouring images is left out in turn."""
+    places = np.arange(images)
+    return [np.delete(places, part) for part in np.array_split(places, BLOCKS)]
+
+
+def recentred(kernel: Tensor) -> Tensor:
+    """The kernel of the same vectors about their own mean: H K H, H = I - 1/N."""
+    return kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()

@@ -16,7 +16,7 @@ import xarray as xr
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.metrics import METRICS, Metric, Readings
 from netprobe.metrics.base import interval, variable
-from netprobe.observables import Observable
+from netprobe.observables import Layout, Observable
 from netprobe.sites import Site
 from netprobe.store import atomically
 from netprobe.streaming import ImageTable
@@ -36,6 +36,7 @@ class ModelPart:
     listened: dict[str, list[str]]
     observables: dict[str, dict[tuple, Observable]]
     card: dict[str, Any]
+    layout: Layout
     pending: list[int]
     outcomes: ImageTable = field(default_factory=ImageTable)
     kernels_pending: list[str] = field(default_factory=list)
@@ -58,14 +59,13 @@ class Partial:
     families: list[str]
     strengths: list[float]
     metrics: tuple[Metric, ...]
-    total_images: int
     provenance: dict[str, Any]
     models: dict[str, ModelPart] = field(default_factory=dict)
     findings: list[dict[str, str]] = field(default_factory=list)
 
     def merge(self, other: Partial) -> Partial:
         """Take in `other`, a part of the same probe on other images. Returns self."""
-        for name in ("conditions", "metrics", "total_images", "fingerprint"):
+        for name in ("conditions", "metrics", "fingerprint"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise NetprobeError(f"these parts are of different probes: {name} {mine!r} and {theirs!r}")
@@ -150,7 +150,7 @@ class Partial:
                 "depth": [site.order / last for site in sites],
             },
         }
-        return Readings(sites, self.conditions, self.total_images, part.observables, coords)
+        return Readings(sites, self.conditions, part.layout, part.observables, coords)
 
     def _accuracy(self, part: ModelPart) -> xr.Dataset:
         values = part.outcomes.read()[1].astype(np.int64)
@@ -186,7 +186,6 @@ class Partial:
             "families": self.families,
             "strengths": self.strengths,
             "metrics": [{"metric": m.name, **dataclasses.asdict(m)} for m in self.metrics],
-            "total_images": self.total_images,
             "provenance": self.provenance,
             "findings": self.findings,
             "models": {name: _model_description(part) for name, part in self.models.items()},
@@ -208,13 +207,15 @@ class Partial:
         return partial
 
 
-def fresh_observables(metrics: Sequence[Metric], listened: Mapping[str, list[str]], images: int) -> dict[str, dict]:
+def fresh_observables(metrics: Sequence[Metric], listened: Mapping[str, list[str]], layout: Layout) -> dict[str, dict]:
     """New observables for every site, by site name and key; metrics that need the same one share it."""
     observables: dict[str, dict[tuple, Observable]] = {}
     for metric in metrics:
         for site in listened[metric.name]:
-            for observable in metric.observables(images):
-                observables.setdefault(site, {}).setdefault(observable.key, observable)
+            for observable in metric.observables(layout):
+                keyed = observables.setdefault(site, {})
+                if observable.key not in keyed or observable.detail > keyed[observable.key].detail:
+                    keyed[observable.key] = observable
     return observables
 
 
@@ -231,7 +232,7 @@ def _state(part: ModelPart) -> dict[str, Any]:
 def _model_description(part: ModelPart) -> dict[str, Any]:
     sites = [dataclasses.asdict(s) | {"lineage": sorted(s.lineage)} for s in part.sites.values()]
     kept = {name: getattr(part, name) for name in ("listened", "card", "pending", "kernels_pending")}
-    return {"sites": sites, **kept}
+    return {"sites": sites, "layout": dataclasses.asdict(part.layout), **kept}
 
 
 def _restored(described: dict[str, Any], state: dict[str, Any], partial: Partial) -> ModelPart:
@@ -239,12 +240,13 @@ def _restored(described: dict[str, Any], state: dict[str, Any], partial: Partial
         Site(**{k: _tuples(v) for k, v in s.items()} | {"lineage": frozenset(s["lineage"])})
         for s in described.pop("sites")
     ]
-    observables = fresh_observables(partial.metrics, described["listened"], partial.total_images)
+    layout = Layout(**described.pop("layout"))
+    observables = fresh_observables(partial.metrics, described["listened"], layout)
     for site, keyed in observables.items():
         for key, observable in keyed.items():
             observable.restore(state["observables"][site][repr(key)])
     outcomes = ImageTable.restore(state["outcomes"])
-    return ModelPart({s.name: s for s in sites}, observables=observables, outcomes=outcomes, **described)
+    return ModelPart({s.name: s for s in sites}, observables=observables, layout=layout, outcomes=outcomes, **described)
 
 
 def _metric(described: dict[str, Any]) -> Metric:

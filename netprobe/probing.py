@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +21,15 @@ from netprobe.data import load as load_data
 from netprobe.errors import NetprobeError, unknown
 from netprobe.kernels import KernelReduction
 from netprobe.metrics import Metric, resolve
+from netprobe.observables import Layout
 from netprobe.partial import ModelPart, Partial, fresh_observables
 from netprobe.passes import Pass, device_of
 from netprobe.selection import select
-from netprobe.settings import ProbeSettings
+from netprobe.settings import ProbeSettings, in_bytes
 from netprobe.sites import Site, find_sites
 from netprobe.store import model_card, versions
+
+logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 30.0
 
@@ -167,7 +171,6 @@ def _start(
         families=["clean", *map(perturb.family, named.values())],
         strengths=[0.0, *map(perturb.eps_of, named.values())],
         metrics=metrics,
-        total_images=len(data),
         provenance={
             "versions": versions(),
             "data": data.describe(),
@@ -177,27 +180,43 @@ def _start(
         },
     )
     for name, model in models.items():
-        partial.models[name] = _listen(model, data, metrics, chosen)
+        partial.models[name] = _listen(model, data, named, metrics, chosen)
         if chosen.preflight:
             partial.findings += _preflight(name, model, data, named, chosen)
     return partial
 
 
-def _listen(model: nn.Module, data: Data, metrics: Sequence[Metric], chosen: ProbeSettings) -> ModelPart:
+def _listen(
+    model: nn.Module, data: Data, named: Mapping[str, Callable], metrics: Sequence[Metric], chosen: ProbeSettings
+) -> ModelPart:
     example = next(iter(data.select([0]).batches(1, device_of(model)))).x
     found = find_sites(model, example.to(next(model.parameters(), example).dtype))
     selected = {m.name: _sites_of(m, found, chosen.sites) for m in metrics}
     listened = {name: [site.name for site in sites] for name, sites in selected.items()}
-    observables = fresh_observables(metrics, listened, len(data))
+    layout = _layout(metrics, selected, len(data), len(named) + 1, chosen)
+    observables = fresh_observables(metrics, listened, layout)
     reduced = [s for s, keyed in observables.items() if any(isinstance(o, KernelReduction) for o in keyed.values())]
     return ModelPart(
         sites={site.name: site for site in found if site.name in observables},
         listened=listened,
         observables=observables,
         card=model_card(model),
+        layout=layout,
         pending=list(chosen.share(len(data))),
         kernels_pending=reduced,
     )
+
+
+def _layout(
+    metrics: Sequence[Metric], selected: Mapping[str, list[Site]], images: int, conditions: int, chosen: ProbeSettings
+) -> Layout:
+    """Jackknife blocks, unless their moments would not fit the memory budget: then intervals that need them are NaN."""
+    blocked = Layout.blocked(images)
+    need = sum(o.bytes(s, conditions) for m in metrics for s in selected[m.name] for o in m.observables(blocked))
+    if need <= in_bytes(chosen.memory):
+        return blocked
+    logger.warning("no jackknife intervals: their moments need %.1f GiB, memory=%s", need / 2**30, chosen.memory)
+    return Layout(images)
 
 
 def _sites_of(metric: Metric, found: list[Site], patterns: Any) -> list[Site]:

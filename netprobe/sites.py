@@ -69,6 +69,11 @@ class Site:
         """Numbers per image."""
         return math.prod(self.shape)
 
+    @property
+    def channels(self) -> int:
+        """Length of the channel axis; 1 for one number per image."""
+        return self.shape[self.channel_axis - 1] if self.shape else 1
+
     def batch_first(self, tensor: Tensor) -> Tensor:
         """`tensor` as the module handed it over, seen with the images on axis 0."""
         return tensor if self.batch_axis == 0 else tensor.movedim(self.batch_axis, 0)

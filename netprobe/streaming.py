@@ -11,17 +11,22 @@ CHUNK = 1 << 17
 """Elements handled at a time: 1 MiB in float64, about one core's second-level cache."""
 
 
-def add_gram(upper: Tensor, rows: Tensor) -> None:
-    """Add rows^T rows, `rows` (n, C) float64 and contiguous, to the upper triangle of `upper` (C, C).
+def add_gram(lower: Tensor, rows: Tensor) -> None:
+    """Add rows^T rows, `rows` (n, C) float64 and contiguous, to the lower triangle of `lower` (C, C).
 
-    The lower triangle is left undefined: on the CPU BLAS's dsyrk computes one triangle only, in nearly half the time
+    The upper triangle is left undefined: on the CPU BLAS's dsyrk computes one triangle only, in nearly half the time
     of a full product (torch offers no such routine).
     """
     if rows.device.type != "cpu":
-        upper.addmm_(rows.T, rows)
+        lower.addmm_(rows.T, rows)
         return
-    # row-major rows are column-major rows^T to BLAS, and the lower triangle it fills is the tensor's upper one
-    dsyrk(1.0, rows.numpy().T, beta=1.0, c=upper.numpy().T, overwrite_c=1, lower=1)
+    # row-major rows are column-major rows^T to BLAS, and the upper triangle it fills is the tensor's lower one
+    dsyrk(1.0, rows.numpy().T, beta=1.0, c=lower.numpy().T, overwrite_c=1)
+
+
+def symmetric(lower: Tensor) -> Tensor:
+    """The symmetric matrix with that lower triangle."""
+    return lower.tril() + lower.tril(-1).T
 
 
 class Moments:
@@ -36,74 +41,73 @@ class Moments:
     triangle (BLAS dsyrk); memory 8 (C^2 + 2 C) bytes.
     """
 
-    def __init__(self, size: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, size: int, device: torch.device | str = "cpu", shift: Tensor | None = None) -> None:
         self.size = size
         self.count = 0
-        self.shift = torch.zeros(size, dtype=torch.float64, device=device)
+        self.shift = shift
         self.total = torch.zeros(size, dtype=torch.float64, device=device)
-        self._upper = torch.zeros(size, size, dtype=torch.float64, device=device)
+        self._lower = torch.zeros(size, size, dtype=torch.float64, device=device)
 
     def update(self, rows: Tensor) -> None:
         """Add `rows`, shape (n, C), any floating type and any strides."""
         if not len(rows):
             return
-        if not self.count:
+        if self.shift is None:
             self.shift = rows.mean(0, dtype=torch.float64)
         self.count += len(rows)
-        step = max(1, CHUNK // self.size)
+        step = max(1, 2 * CHUNK // self.size)
         buffer = torch.empty(min(step, len(rows)), self.size, dtype=torch.float64, device=rows.device)
         for start in range(0, len(rows), step):
-            self._add(buffer[: len(rows) - start].copy_(rows[start : start + step]).sub_(self.shift))
-
-    def _add(self, centred: Tensor) -> None:
-        self.total += centred.sum(0)
-        add_gram(self._upper, centred)
-
-    @property
-    def scatter(self) -> Tensor:
-        """sum (x - m)(x - m)^T, both triangles."""
-        return self._upper.triu() + self._upper.triu(1).T
+            centred = buffer[: len(rows) - start].copy_(rows[start : start + step]).sub_(self.shift)
+            self.total += centred.sum(0)
+            add_gram(self._lower, centred)
 
     @property
     def mean(self) -> Tensor:
         """Mean row, shape (C,); NaN before the first row."""
-        return self.shift + self.total / (self.count or np.nan)
+        return self.total / (self.count or np.nan) + (0 if self.shift is None else self.shift)
 
     @property
     def covariance(self) -> Tensor:
         """Unbiased covariance, shape (C, C), symmetric; NaN for fewer than two rows."""
         n = self.count
-        centred = self.scatter - torch.outer(self.total, self.total) / (n or np.nan)
-        return centred / (n - 1 if n > 1 else np.nan)
+        centred = torch.addr(self._lower, self.total, self.total, alpha=-1 / (n or np.nan))
+        return symmetric(centred) / (n - 1 if n > 1 else np.nan)
 
     def merge(self, other: Moments) -> Moments:
         """Add what `other` has seen; `other` is unchanged. Returns self."""
+        return self._combine(other, 1)
+
+    def without(self, part: Moments) -> Moments:
+        """The moments of all rows but those of `part`, which must be among them."""
+        return Moments(self.size, self.total.device, self.shift).merge(self)._combine(part, -1)
+
+    def _combine(self, other: Moments, sign: int) -> Moments:
         if not other.count:
             return self
-        if not self.count:
-            self.shift = other.shift.clone()
-        gap = other.shift - self.shift
-        cross = torch.outer(other.total, gap)
-        self._upper += other._upper + (cross + cross.T + other.count * torch.outer(gap, gap)).triu()
-        self.total += other.total + other.count * gap
-        self.count += other.count
+        if self.shift is None:
+            self.shift = other.shift
+        self._lower.add_(other._lower, alpha=sign)
+        self.total.add_(other.total, alpha=sign)
+        self.count += sign * other.count
+        if not torch.equal(self.shift, other.shift):  # re-express the other's sums around our shift
+            gap = other.shift - self.shift
+            cross = torch.outer(other.total, gap)
+            self._lower.add_(cross + cross.T + other.count * torch.outer(gap, gap), alpha=sign)
+            self.total.add_(gap, alpha=sign * other.count)
         return self
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on later, as tensors."""
-        return {
-            "count": torch.tensor(self.count),
-            "shift": self.shift,
-            "total": self.total,
-            "upper": self._upper,
-        }
+        shift = {} if self.shift is None else {"shift": self.shift}
+        return {"count": torch.tensor(self.count), "total": self.total, "lower": self._lower, **shift}
 
     @classmethod
     def restore(cls, state: dict[str, Tensor]) -> Moments:
         """The accumulator that `state()` described."""
-        moments = cls(len(state["shift"]), state["shift"].device)
+        moments = cls(len(state["total"]), state["total"].device, state.get("shift"))
         moments.count = int(state["count"])
-        moments.shift, moments.total, moments._upper = (state[k].clone() for k in ("shift", "total", "upper"))
+        moments.total, moments._lower = state["total"].clone(), state["lower"].clone()
         return moments
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from netprobe.errors import NetprobeError
-from netprobe.observables import Observable
+from netprobe.observables import Layout, Observable
 from netprobe.sites import Site
 
 
@@ -22,7 +22,7 @@ class Readings:
 
     sites: Sequence[Site]
     conditions: Sequence[str]
-    images: int
+    layout: Layout
     observables: dict[str, dict[tuple, Observable]]
     coords: dict[str, dict[str, Any]]
 
@@ -65,8 +65,8 @@ class Metric(ABC):
             raise NetprobeError(f"{self.name}: at={self.at!r} is neither 'output' nor 'input'")
 
     @abstractmethod
-    def observables(self, images: int) -> list[Observable]:
-        """Fresh observables that one site needs, for a data set of `images` images."""
+    def observables(self, layout: Layout) -> list[Observable]:
+        """Fresh observables that one site needs."""
 
     @abstractmethod
     def compute(self, readings: Readings) -> xr.Dataset:

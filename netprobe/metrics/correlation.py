@@ -12,9 +12,9 @@ from torch import Tensor
 
 from netprobe.errors import unknown
 from netprobe.metrics.base import Metric, Readings, interval, variable
-from netprobe.observables import ConditionMoments, Observable
+from netprobe.observables import ConditionMoments, Layout, Observable
 from netprobe.streaming import Moments
-from netprobe.uncertainty import jackknife_interval
+from netprobe.uncertainty import BLOCKS, jackknife_interval
 
 DEAD = 64 * float(np.finfo(np.float64).eps)
 """A unit is dead when its variance is below this share of its mean square: it is constant to within round-off."""
@@ -29,7 +29,7 @@ class CorrelationShift(Metric):
     over channels ("channel": one observation per image and location) or over channels averaged over locations
     ("pooled"). On a layer of n units both mean the correlations over images of arXiv 2308.03956.
 
-    Returns `shift` (perturbation, site) with the interval of a jackknife over `blocks` blocks of images;
+    Returns `shift` (perturbation, site) with the interval of a jackknife over blocks of images;
     `shift_per_pair` = D / sqrt(n (n - 1)) over the n units alive in both conditions, comparable between widths; and
     `live_units`. 0 <= D <= 2 n; smaller means a more rigid correlation structure; invariant to positive rescaling of
     single units. NaN per pair for fewer than two live units. D has a floor from finite samples: compare conditions on
@@ -38,37 +38,30 @@ class CorrelationShift(Metric):
 
     name: ClassVar[str] = "correlation"
     unit: str = "channel"
-    blocks: int = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.unit not in ("channel", "pooled"):
             raise unknown("unit", self.unit, ("channel", "pooled"))
 
-    def observables(self, images: int) -> list[Observable]:
-        return [ConditionMoments(self.unit, -(-images // self.blocks) if self.blocks else 0)]
+    def observables(self, layout: Layout) -> list[Observable]:
+        return [ConditionMoments(self.unit, layout.block)]
 
     def compute(self, readings: Readings) -> xr.Dataset:
-        sites = readings(self.observables(readings.images)[0].key)
-        conditions = range(1, len(readings.conditions))
-        full = np.array([[_shift(site, c) for site in sites] for c in conditions])
-        blocks = max((site.blocks() for site in sites), key=len) if self.blocks else []
-        out = np.array([[[_shift(site, c, b)[0] for site in sites] for c in conditions] for b in blocks])
+        sites = readings(self.observables(readings.layout)[0].key)
+        full, left_out = zip(*(_shifts(site, len(readings.conditions)) for site in sites), strict=True)
+        d, per_pair, live = np.stack(full, -1)
         dims = "perturbation site"
-        shift = variable(dims, full[..., 0], "correlation shift", "1", "||R_0 - R_eps||_F")
-        bounds = jackknife_interval(shift.values, out) if len(out) else np.full((*shift.shape, 2), np.nan)
+        shift = variable(dims, d, "correlation shift", "1", "||R_0 - R_eps||_F")
+        bounds = jackknife_interval(d, np.stack(left_out, -1))
         return readings.dataset(
             {
                 "shift": shift,
-                "shift_interval": interval(dims, bounds, shift, f"{len(blocks)} blocks of images left out in turn"),
+                "shift_interval": interval(dims, bounds, shift, f"{BLOCKS} blocks of images left out in turn"),
                 "shift_per_pair": variable(
-                    dims,
-                    full[..., 1],
-                    "correlation shift per pair",
-                    "1",
-                    "over units alive in both, / sqrt(n (n - 1))",
+                    dims, per_pair, "correlation shift per pair", "1", "over units alive in both, / sqrt(n (n - 1))"
                 ),
-                "live_units": variable(dims, full[..., 2], "live units", "units", "units that vary in both conditions"),
+                "live_units": variable(dims, live, "live units", "units", "units that vary in both conditions"),
             }
         )
 
@@ -82,10 +75,18 @@ def correlation(moments: Moments) -> tuple[Tensor, Tensor]:
     return (scale[:, None] * covariance * scale).clamp(-1, 1), alive
 
 
-def _shift(site: ConditionMoments, condition: int, without: int | None = None) -> tuple[float, float, int]:
-    """D, D per pair of live units, and how many units live."""
-    (clean, alive), (perturbed, survived) = (correlation(site.moments(c, without)) for c in (0, condition))
-    difference, both = clean - perturbed, alive & survived
+def _shifts(site: ConditionMoments, conditions: int) -> tuple[np.ndarray, np.ndarray]:
+    """D, D per pair and live units, (3, perturbation); and D without each block of images, (block, perturbation)."""
+    clean = correlation(site.moments(0))
+    full = [_shift(clean, correlation(site.moments(c))) for c in range(1, conditions)]
+    pairs = zip(*(map(correlation, site.jackknife(c)) for c in range(conditions)), strict=True)
+    left_out = [[_shift(first, other)[0] for other in others] for first, *others in pairs]
+    return np.array(full).T, np.array(left_out).reshape(-1, conditions - 1)
+
+
+def _shift(clean: tuple[Tensor, Tensor], perturbed: tuple[Tensor, Tensor]) -> tuple[float, float, int]:
+    """D, D per pair of live units, and how many units live, from two correlation matrices and their live units."""
+    difference, both = clean[0] - perturbed[0], clean[1] & perturbed[1]
     n = int(both.sum())
     per_pair = float(difference[both][:, both].norm()) / np.sqrt(n * (n - 1)) if n > 1 else np.nan
     return float(difference.norm()), per_pair, n

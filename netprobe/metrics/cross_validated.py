@@ -12,11 +12,11 @@ import xarray as xr
 from torch import Tensor
 
 from netprobe.errors import NetprobeError, unknown
-from netprobe.kernels import KernelReduction, Kernels
+from netprobe.kernels import KernelReduction, Kernels, recentred
 from netprobe.metrics.base import Metric, Readings, interval, variable
 from netprobe.metrics.power_law import fit
-from netprobe.metrics.spectrum import ROUND_OFF, recentred
-from netprobe.observables import Observable
+from netprobe.metrics.spectrum import ROUND_OFF
+from netprobe.observables import Layout, Observable
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class CrossValidatedSpectrum(Metric):
                 f"repeats={self.repeats!r}: name the two perturbations that repeat each image with noise"
             )
 
-    def observables(self, images: int) -> list[Observable]:
+    def observables(self, layout: Layout) -> list[Observable]:
         return [RepeatedSpectrum(self.repeats, self.swaps, self.seed)]
 
     def compute(self, readings: Readings) -> xr.Dataset:
-        spectra = np.stack([s.results["eigenvalues"] for s in readings(self.observables(readings.images)[0].key)])
+        spectra = np.stack([s.results["eigenvalues"] for s in readings(self.observables(readings.layout)[0].key)])
         ranks = np.isfinite(spectra).sum(-1)
         fits = [fit(s, self.first, min(self.last, r), "stringer") for s, r in zip(spectra, ranks, strict=True)]
         alpha = variable("site", [f.alpha for f in fits], "power-law exponent", "1", "of |lambda_n|, weights 1/n")

@@ -10,7 +10,7 @@ import xarray as xr
 
 from netprobe.errors import unknown
 from netprobe.metrics.base import Metric, Readings, interval, variable
-from netprobe.observables import Norms, Observable
+from netprobe.observables import Layout, Norms, Observable
 from netprobe.uncertainty import bootstrap_interval, decibel
 
 NORMS = ("1", "2", "inf")
@@ -41,7 +41,7 @@ class PSR(Metric):
             if norm not in NORMS:
                 raise unknown("norm", norm, NORMS)
 
-    def observables(self, images: int) -> list[Observable]:
+    def observables(self, layout: Layout) -> list[Observable]:
         return [Norms(self.norms)]
 
     def compute(self, readings: Readings) -> xr.Dataset:
@@ -93,7 +93,7 @@ class SNR(Metric):
     name: ClassVar[str] = "snr"
     at: str = "input"
 
-    def observables(self, images: int) -> list[Observable]:
+    def observables(self, layout: Layout) -> list[Observable]:
         return [Norms(("2",))]
 
     def compute(self, readings: Readings) -> xr.Dataset:

@@ -17,7 +17,9 @@ LEAST_RANKS = 5
 class Fit:
     """A power-law fit.
 
-    `alpha` = minus the slope of ln lambda on ln n; `low`, `high` its 95 % interval under the regression's own assumptions; `log_prefactor` = log10 of the line at n = 1; ranks `first`..`last` count from 1."""
+    `alpha` = minus the slope of ln lambda on ln n; `low`, `high` its 95 % interval under the regression's own
+    assumptions; `log_prefactor` = log10 of the line at n = 1; ranks `first`..`last` count from 1.
+    """
 
     alpha: float
     low: float

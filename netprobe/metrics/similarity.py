@@ -11,11 +11,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from netprobe.kernels import KernelReduction, Kernels
+from netprobe.kernels import KernelReduction, Kernels, leave_out, recentred
 from netprobe.metrics.base import Metric, Readings, interval, variable
-from netprobe.metrics.spectrum import leave_out, recentred
-from netprobe.observables import Observable
-from netprobe.uncertainty import jackknife_interval
+from netprobe.observables import Layout, Observable
+from netprobe.uncertainty import BLOCKS, jackknife_interval
 
 
 @dataclass(frozen=True)
@@ -24,20 +23,19 @@ class CKA(Metric):
 
         CKA = <K, K'>_F / (||K||_F ||K'||_F),   K = X X^T of the centred activations X (image, unit) of the whole layer
 
-    Returns `cka` (perturbation, site) in [0, 1] with the interval of a jackknife over `blocks` blocks of images. 1
+    Returns `cka` (perturbation, site) in [0, 1] with the interval of a jackknife over blocks of images. 1
     means the same geometry up to rotation and one scale; NaN for a layer that is constant over images. Biased upwards
     when there are fewer images than units, more so the fewer. Exact, through the image-by-image Gram matrices (see
     `netprobe.kernels`). Source: Kornblith et al. 2019.
     """
 
     name: ClassVar[str] = "cka"
-    blocks: int = 8
 
-    def observables(self, images: int) -> list[Observable]:
-        return [Alignment(self.blocks)]
+    def observables(self, layout: Layout) -> list[Observable]:
+        return [Alignment()]
 
     def compute(self, readings: Readings) -> xr.Dataset:
-        sites = readings(Alignment(self.blocks).key)
+        sites = readings(Alignment.key)
         dims = "perturbation site"
         cka = variable(
             dims,
@@ -48,24 +46,21 @@ class CKA(Metric):
         )
         out = np.stack([s.results["without"] for s in sites], -1)
         bounds = jackknife_interval(cka.values, out).clip(0, 1)
-        how = f"{self.blocks} blocks of images left out in turn, cut to [0, 1]"
+        how = f"{BLOCKS} blocks of images left out in turn, cut to [0, 1]"
         return readings.dataset({"cka": cka, "cka_interval": interval(dims, bounds, cka, how)})
 
 
 class Alignment(KernelReduction):
     """Linear CKA of every perturbed condition with the clean one, and the same without each block of images."""
 
-    def __init__(self, blocks: int = 8) -> None:
-        super().__init__()
-        self.blocks = blocks
-        self.key = ("cka", blocks)
+    key = ("cka",)
 
     def pairs(self, conditions: Sequence[str]) -> set[tuple[int, int]]:
         return {(c, c) for c in range(len(conditions))}
 
     def reduce(self, kernels: Kernels, conditions: Sequence[str]) -> dict[str, np.ndarray]:
         perturbed = range(1, len(conditions))
-        kept = leave_out(len(kernels[0, 0]), self.blocks)
+        kept = leave_out(len(kernels[0, 0]))
         out = [[_cka(*(recentred(kernels[c, c][k][:, k]) for c in (0, p))) for p in perturbed] for k in kept]
         return {
             "cka": np.array([_cka(kernels[0, 0], kernels[p, p]) for p in perturbed]),

@@ -9,7 +9,7 @@ import xarray as xr
 
 from netprobe.metrics.base import Metric, Readings, interval, variable
 from netprobe.metrics.perturbation_ratio import BOOTSTRAP, _mean
-from netprobe.observables import LocationHoyer, Observable
+from netprobe.observables import Layout, LocationHoyer, Observable
 from netprobe.uncertainty import bootstrap_interval
 
 
@@ -32,7 +32,7 @@ class Hoyer(Metric):
 
     name: ClassVar[str] = "hoyer"
 
-    def observables(self, images: int) -> list[Observable]:
+    def observables(self, layout: Layout) -> list[Observable]:
         return [LocationHoyer()]
 
     def compute(self, readings: Readings) -> xr.Dataset:

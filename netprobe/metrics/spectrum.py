@@ -11,11 +11,11 @@ import torch
 import xarray as xr
 
 from netprobe.errors import NetprobeError, unknown
-from netprobe.kernels import KernelReduction, Kernels
+from netprobe.kernels import KernelReduction, Kernels, leave_out, recentred
 from netprobe.metrics.base import Metric, Readings, interval, variable
 from netprobe.metrics.power_law import Fit, fit, fit_range, numerical_rank, sensitivity_band
-from netprobe.observables import ConditionMoments, Observable
-from netprobe.uncertainty import jackknife_interval
+from netprobe.observables import ConditionMoments, Layout, Observable
+from netprobe.uncertainty import BLOCKS, jackknife_interval
 
 DEFINITIONS = ("channel", "pooled", "unit")
 ROUND_OFF = 64 * float(np.finfo(np.float64).eps)
@@ -34,8 +34,8 @@ class Spectrum(Metric):
     first, last    ranks to fit, counted from 1; first=None: from 11, on short spectra after the first quarter. The
                    fit never runs past the numerical rank, the number of eigenvalues above `floor` times the first
     weighting      "ols" (ln lambda on ln n) or "stringer" (the same with weights 1/n)
-    jackknife      blocks of images to leave out in turn for an interval of alpha over images; 0: none, since every
-                   block costs an eigenvalue problem per site and condition
+    jackknife      whether to leave out blocks of images in turn for an interval of alpha over images; every block costs
+                   an eigenvalue problem per site and condition
 
     Returns `eigenvalues` (definition, condition, site, rank), NaN past the last; `alpha` with `alpha_interval` (the
     regression's own), `alpha_band` (how far alpha moves when the range does) and `alpha_jackknife`; `r2`, `fit_first`,
@@ -53,7 +53,7 @@ class Spectrum(Metric):
     last: int = 500
     weighting: str = "ols"
     floor: float = ROUND_OFF
-    jackknife: int = 0
+    jackknife: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,19 +65,18 @@ class Spectrum(Metric):
         if self.first is not None and not 1 <= self.first < self.last:
             raise NetprobeError(f"cannot fit ranks {self.first}..{self.last}: ranks count from 1 and first < last")
 
-    def observables(self, images: int) -> list[Observable]:
-        return [self._observable(definition, images) for definition in self.definitions]
+    def observables(self, layout: Layout) -> list[Observable]:
+        return [self._observable(definition, layout) for definition in self.definitions]
 
-    def _observable(self, definition: str, images: int) -> Observable:
+    def _observable(self, definition: str, layout: Layout) -> Observable:
         if definition == "unit":
             return KernelSpectrum(self.jackknife)
-        return ConditionMoments(definition, -(-images // self.jackknife) if self.jackknife else 0)
+        return ConditionMoments(definition, layout.block if self.jackknife else 0)
 
     def compute(self, readings: Readings) -> xr.Dataset:
-        per_site = [readings(self._observable(d, readings.images).key) for d in self.definitions]
+        per_site = [readings(self._observable(d, readings.layout).key) for d in self.definitions]
         spectra = [
-            [[_spectra(site, c, self.jackknife) for site in sites] for c in range(len(readings.conditions))]
-            for sites in per_site
+            [[self._spectra(site, c) for site in sites] for c in range(len(readings.conditions))] for sites in per_site
         ]
         full = _padded([[[full for full, _ in sites] for sites in conditions] for conditions in spectra])
         left_out = [[[[self._fit(s).alpha for s in out] for _, out in sites] for sites in c] for c in spectra]
@@ -86,6 +85,13 @@ class Spectrum(Metric):
             definition=list(self.definitions),
             rank=np.arange(1, full.shape[-1] + 1),
         )
+
+    def _spectra(self, observable: Observable, condition: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Eigenvalues from all images, and without each block."""
+        if isinstance(observable, KernelSpectrum):
+            return observable.spectra(condition)
+        left_out = observable.jackknife(condition) if self.jackknife else ()
+        return eigenvalues(observable.moments(condition).covariance), [eigenvalues(m.covariance) for m in left_out]
 
     def _fit(self, spectrum: np.ndarray) -> Fit:
         return fit(spectrum, *self._range(spectrum), self.weighting)
@@ -123,7 +129,7 @@ class Spectrum(Metric):
             "alpha_band": interval(
                 dims, shaped(bands), alpha, "smallest and largest alpha over ranges of ranks (no interval)"
             ),
-            "alpha_jackknife": interval(dims, jackknife, alpha, f"{self.jackknife} blocks of images left out in turn"),
+            "alpha_jackknife": interval(dims, jackknife, alpha, f"{BLOCKS} blocks of images left out in turn"),
             "log_prefactor": variable(
                 dims,
                 shaped([f.log_prefactor for f in fits]),
@@ -158,7 +164,7 @@ class Spectrum(Metric):
 class KernelSpectrum(KernelReduction):
     """Eigenvalues of the covariance over all units, from the kernels; if asked, also without each block of images."""
 
-    def __init__(self, jackknife: int = 0) -> None:
+    def __init__(self, jackknife: bool = False) -> None:
         super().__init__()
         self.jackknife = jackknife
         self.key = ("unit spectrum", jackknife)
@@ -171,24 +177,14 @@ class KernelSpectrum(KernelReduction):
         for c in range(len(conditions)):
             kernel = kernels[c, c]
             results[f"{c}"] = _kernel_spectrum(kernel)
-            for block, kept in enumerate(leave_out(len(kernel), self.jackknife)):
+            for block, kept in enumerate(leave_out(len(kernel)) if self.jackknife else []):
                 results[f"{c} without {block}"] = _kernel_spectrum(recentred(kernel[kept][:, kept]))
         return results
 
     def spectra(self, condition: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """The eigenvalues, and those without each block."""
-        blocks = range(self.jackknife)
+        blocks = range(BLOCKS if self.jackknife else 0)
         return self.results[f"{condition}"], [self.results[f"{condition} without {b}"] for b in blocks]
-
-
-def leave_out(images: int, blocks: int) -> list[np.ndarray]:
-    """The places that stay when each of `blocks` runs of neighbouring images is left out in turn."""
-    return [np.delete(np.arange(images), part) for part in np.array_split(np.arange(images), blocks)] if blocks else []
-
-
-def recentred(kernel: torch.Tensor) -> torch.Tensor:
-    """The kernel of the same vectors about their own mean: H K H, H = I - 1/N."""
-    return kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()
 
 
 def eigenvalues(matrix: torch.Tensor) -> np.ndarray:
@@ -200,14 +196,6 @@ def eigenvalues(matrix: torch.Tensor) -> np.ndarray:
 
 def _kernel_spectrum(kernel: torch.Tensor) -> np.ndarray:
     return eigenvalues(kernel)[: len(kernel) - 1] / (len(kernel) - 1)  # centring makes the last one zero
-
-
-def _spectra(observable: Observable, condition: int, jackknife: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    if isinstance(observable, KernelSpectrum):
-        return observable.spectra(condition)
-    full = eigenvalues(observable.moments(condition).covariance)
-    blocks = observable.blocks() if jackknife else []
-    return full, [eigenvalues(observable.moments(condition, without=b).covariance) for b in blocks]
 
 
 def _padded(spectra: list) -> np.ndarray:
