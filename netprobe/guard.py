@@ -31,6 +31,7 @@ def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
         try:
             model.eval()
             model.requires_grad_(False)
+            model.zero_grad(set_to_none=True)  # so that a backward pass inside cannot add to the user's gradients
             yield model
         finally:
             _restore(modes, parameters, buffers)
