@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from netprobe.errors import NetprobeError
-from netprobe.observables import Observable, Observation
+from netprobe.observables import Layout, Observable, Observation
 from netprobe.sites import Site
 from netprobe.streaming import CHUNK, add_gram, symmetric
-from netprobe.uncertainty import BLOCKS
 
 Kernels = Mapping[tuple[int, int], Tensor]
 """Centred kernels K_ij = X_i X_j^T (image, image), float64, by the pair of conditions i <= j."""
@@ -123,9 +122,9 @@ def completed(kernels: dict[tuple[int, int], Tensor]) -> Kernels:
 
 
 def leave_out(images: int) -> list[np.ndarray]:
-    """The places that stay when each of `BLOCKS` runs of neighbouring images is left out in turn."""
-    places = np.arange(images)
-    return [np.delete(places, part) for part in np.array_split(places, BLOCKS)]
+    """The places that stay when each block of images is left out in turn, the blocks of `Layout.blocked`."""
+    block = Layout.blocked(images).block
+    return [np.delete(np.arange(images), slice(start, start + block)) for start in range(0, images, block)]
 
 
 def recentred(kernel: Tensor) -> Tensor:

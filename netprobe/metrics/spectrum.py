@@ -79,9 +79,12 @@ class Spectrum(Metric):
             [[self._spectra(site, c) for site in sites] for c in range(len(readings.conditions))] for sites in per_site
         ]
         full = _padded([[[full for full, _ in sites] for sites in conditions] for conditions in spectra])
-        left_out = [[[[self._fit(s).alpha for s in out] for _, out in sites] for sites in c] for c in spectra]
+        left_out = [
+            np.array([[[self._fit(s).alpha for s in out] for _, out in sites] for sites in conditions])
+            for conditions in spectra
+        ]
         return readings.dataset(
-            self._variables(full, np.array(left_out, dtype=float)),
+            self._variables(full, left_out),
             definition=list(self.definitions),
             rank=np.arange(1, full.shape[-1] + 1),
         )
@@ -99,9 +102,10 @@ class Spectrum(Metric):
     def _range(self, spectrum: np.ndarray) -> tuple[int, int]:
         return fit_range(numerical_rank(spectrum, self.floor), self.first, self.last)
 
-    def _variables(self, spectra: np.ndarray, left_out: np.ndarray) -> dict[str, xr.Variable]:
+    def _variables(self, spectra: np.ndarray, left_out: list[np.ndarray]) -> dict[str, xr.Variable]:
+        """All results, from `spectra` and, by definition, the exponents without each block (condition, site, block)."""
         dims = "definition condition site"
-        flat = spectra.reshape(-1, spectra.shape[-1])
+        flat = spectra.reshape(np.prod(spectra.shape[:3]), spectra.shape[3])
         fits = [self._fit(s) for s in flat]
 
         def shaped(values: list) -> np.ndarray:
@@ -115,7 +119,9 @@ class Spectrum(Metric):
             "minus the slope of ln lambda on ln n",
         )
         bands = [sensitivity_band(s, *self._range(s), self.weighting) for s in flat]
-        jackknife = jackknife_interval(alpha.values, np.moveaxis(left_out, -1, 0))
+        jackknife = np.stack(
+            [jackknife_interval(a, np.moveaxis(out, -1, 0)) for a, out in zip(alpha.values, left_out, strict=True)]
+        )
         with np.errstate(invalid="ignore"):
             participation = np.nansum(spectra, -1) ** 2 / np.nansum(spectra**2, -1)
         return {
@@ -183,8 +189,8 @@ class KernelSpectrum(KernelReduction):
 
     def spectra(self, condition: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """The eigenvalues, and those without each block."""
-        blocks = range(BLOCKS if self.jackknife else 0)
-        return self.results[f"{condition}"], [self.results[f"{condition} without {b}"] for b in blocks]
+        left_out = [s for name, s in self.results.items() if name.startswith(f"{condition} without ")]
+        return self.results[f"{condition}"], left_out
 
 
 def eigenvalues(matrix: torch.Tensor) -> np.ndarray:
