@@ -71,9 +71,9 @@ class Slice:
 
 def plan(sites: Sequence[Site], images: int, conditions: int, budget: int) -> list[list[Slice]]:
     """Group the units of `sites` into passes that hold at most `budget` bytes of float32 activations each."""
-    width = budget // (4 * images * conditions)
-    if width < 1:
-        need = 4 * images * conditions
+    need = 4 * images * conditions
+    width = budget // need
+    if sites and width < 1:
         raise NetprobeError(
             f"memory={budget} bytes is below the {need} that one unit of {images} images needs; raise it"
         )

@@ -16,7 +16,6 @@ from tqdm.auto import tqdm
 
 from netprobe import perturb
 from netprobe.data import Data
-from netprobe.errors import NetprobeError
 from netprobe.guard import full_precision, undisturbed
 from netprobe.kernels import KernelReduction, Slice, SliceStore, completed, plan
 from netprobe.observables import Observation
@@ -162,8 +161,6 @@ class Pass:
 
     def _kernel_groups(self) -> list[list[Slice]]:
         sites = [self.part.sites[name] for name in self.part.kernels_pending]
-        if len(self.part.outcomes.read()[0]) < len(self.data):
-            raise NetprobeError("'unit' spectra and CKA need all images in one part: leave them out of shards")
         return plan(sites, len(self.data), len(self.conditions), in_bytes(self.chosen.memory))
 
     def _reduce_kernels(self, flush: Callable[[], None]) -> None:

@@ -19,7 +19,7 @@ from netprobe import perturb
 from netprobe.data import Data
 from netprobe.data import load as load_data
 from netprobe.errors import NetprobeError, unknown
-from netprobe.kernels import KernelReduction
+from netprobe.kernels import KernelReduction, plan
 from netprobe.metrics import Metric, resolve
 from netprobe.observables import Layout
 from netprobe.partial import ModelPart, Partial, fresh_observables
@@ -181,6 +181,7 @@ def _start(
     )
     for name, model in models.items():
         partial.models[name] = _listen(model, data, named, metrics, chosen)
+        _check_kernels(partial.models[name], partial.conditions, len(data), chosen)
         if chosen.preflight:
             partial.findings += _preflight(name, model, data, named, chosen)
     return partial
@@ -217,6 +218,17 @@ def _layout(
         return blocked
     logger.warning("no jackknife intervals: their moments need %.1f GiB, memory=%s", need / 2**30, chosen.memory)
     return Layout(images)
+
+
+def _check_kernels(part: ModelPart, conditions: Sequence[str], images: int, chosen: ProbeSettings) -> None:
+    """Raise now what would stop the passes for kernels later."""
+    if part.kernels_pending and len(part.pending) < images:
+        raise NetprobeError("'unit' spectra and CKA need all images in one part: leave them out of shards")
+    plan([part.sites[name] for name in part.kernels_pending], images, len(conditions), in_bytes(chosen.memory))
+    for name in part.kernels_pending:
+        for observable in part.observables[name].values():
+            if isinstance(observable, KernelReduction):
+                observable.pairs(conditions)
 
 
 def _sites_of(metric: Metric, found: list[Site], patterns: Any) -> list[Site]:
