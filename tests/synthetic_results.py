@@ -283,7 +283,8 @@ def gradcam(sites, rng, images, size: int = 32) -> xr.Dataset:
             "predicted": (("condition", "image"), rng.integers(0, 10, (len(PERTURBATIONS) + 1, images))),
             "stability": (("perturbation", "image"), rng.uniform(0, 1, (len(PERTURBATIONS), images))),
         },
-        coords=conditions("perturbation") | {"condition": ["clean", *PERTURBATIONS]},
+        coords=conditions("perturbation")
+        | {"condition": ["clean", *PERTURBATIONS], "index": ("image", 7 + np.arange(images))},
         attrs={"target_site": sites[-2]},
     )
     return described(data, stability=("stability of the map", "1", "Pearson correlation of clean and perturbed map"))
@@ -312,10 +313,11 @@ def preflight(models) -> xr.Dataset:
 
 def provenance(models, images, seed) -> dict:
     return {
-        "netprobe": "0.1.0",
-        "torch": "2.11.0",
-        "device": "cpu",
-        "seed": seed,
-        "data": {"name": "synthetic", "split": "test", "images": images, "hash": "0" * 64},
-        "models": {model: {"what": model, "checkpoint": f"{model}.pt", "sha256": "a" * 64} for model in models},
+        "complete": True,
+        "data": {"name": "synthetic", "split": "test", "samples": images, "shape": [3, 32, 32], "hash": "0" * 64},
+        "images": dict.fromkeys(models, images),
+        "models": {model: {"sha256": "a" * 64, "source": {"checkpoint": f"{model}.pt"}} for model in models},
+        "run": {"preflight": True, "batch_size": None},
+        "settings": {"seed": seed, "metrics": ["PSR(at='output')", "Hoyer(at='output')"]},
+        "versions": {"netprobe-torch": "0.1.0", "torch": "2.11.0"},
     }

@@ -26,5 +26,5 @@ def plot_cka(
     """
     every = perturbed(results, "cka", models, perturbation)
     ax = site_curves(every, "cka", describe(every[0].data), ax)
-    ax.set_ylim(0, 1.02)
+    ax.set_ylim(0, 1.05)
     return ax

@@ -83,11 +83,17 @@ def finite(values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def site_curves(every: Sequence[Measured], name: str, title: str, ax: Axes | None) -> Axes:
-    """Variable `name` along the network: for each model a line, and its interval as a band."""
+def site_curves(every: Sequence[Measured], name: str, title: str, ax: Axes | None, at_zero: str | None = None) -> Axes:
+    """Variable `name` along the network: for each model a line, and its interval as a band.
+
+    `at_zero` names the line at 0, which is drawn where the axis reaches it.
+    """
     ax = canvas(ax)
     places = site_axis(ax, every)
     handles = [curve(ax, x, entry, name) for entry, x in zip(every, places, strict=True)]
+    low, high = ax.get_ylim()
+    if at_zero and low < 0 < high:
+        handles.append(ax.axhline(0, color=QUIET, linewidth=1, zorder=1, label=at_zero))
     ax.set_ylabel(label(every[0].data[name]))
     heading(ax, title, handles)
     return ax

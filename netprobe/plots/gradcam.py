@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 
 from netprobe.errors import NetprobeError
 from netprobe.plots.drawing import canvas, heading, plain, shorten, styled
-from netprobe.plots.reading import Condition, conditions, measured, pick, strongest
+from netprobe.plots.reading import Condition, Measured, conditions, measured, pick, strongest
 
 MAP = "RdBu_r"
 GAP = 0.03
@@ -43,18 +43,19 @@ def plot_gradcam(
     Returns the one Axes that holds the grid: tile (row, column) covers the unit square at that place.
     """
     every = measured(results, "gradcam", models)
-    shown = _shown(images, every[0].data.sizes["image"])
+    pictures = _same_pictures(every)
+    shown = _shown(images, len(pictures))
+    names = every[0].data["index"].values if "index" in every[0].data.coords else np.arange(len(pictures))
     rows = [(entry, each) for entry in every for each in _conditions(entry.data, conditions)]
 
     ax = canvas(ax, height=1.3 + 1.02 * (1 + len(rows)), width=1.6 + 0.9 * len(shown))
     for column, index in enumerate(shown):
-        _tile(ax, 0, column, _picture(every[0].data["image"].isel(image=index)), cmap="gray", vmin=0, vmax=1)
-        for row, (entry, condition) in enumerate(rows, start=1):
-            data = pick(entry.data, condition=condition.name).isel(image=index)
-            _tile(ax, row, column, _signed(data["map"].values), cmap=MAP, vmin=-1, vmax=1)
-            _name_class(ax, row, column, data["predicted"].item())
-    _label(ax, ["image", *(f"{entry.model}\n{condition}".strip() for entry, condition in rows)], shown)
-    heading(ax, ", ".join(dict.fromkeys(str(entry.data.attrs.get("target_site", "")) for entry in every)))
+        _tile(ax, 0, column, pictures[index], cmap="gray", vmin=0, vmax=1)
+    for row, (entry, condition) in enumerate(rows, start=1):
+        _maps(ax, row, pick(entry.data, condition=condition.name).isel(image=shown))
+    _label(ax, ["image", *(f"{entry.model}\n{condition}".strip() for entry, condition in rows)], names[shown])
+    sites = dict.fromkeys(str(entry.data.attrs["target_site"]) for entry in every if "target_site" in entry.data.attrs)
+    heading(ax, f"Grad-CAM at {', '.join(sites)}" if sites else "Grad-CAM")
     _colour_bar(ax)
     # Tiles are square whatever the labels need: constrained layout settles that on its second pass.
     ax.get_figure(root=True).draw_without_rendering()
@@ -73,6 +74,13 @@ def _conditions(data: xr.Dataset, names: Sequence[str] | None) -> list[Condition
     return conditions(pick(data, condition=list(names or filter(None, ["clean", strongest(data)]))), "condition")
 
 
+def _maps(ax: Axes, row: int, data: xr.Dataset) -> None:
+    """A row of maps, in each the class predicted."""
+    for column, (values, predicted) in enumerate(zip(data["map"].values, data["predicted"].values, strict=True)):
+        _tile(ax, row, column, _signed(values), cmap=MAP, vmin=-1, vmax=1)
+        _name_class(ax, row, column, predicted)
+
+
 def _tile(ax: Axes, row: int, column: int, pixels: np.ndarray, **options: object) -> None:
     extent = (column + GAP, column + 1 - GAP, row + 1 - GAP, row + GAP)
     ax.imshow(pixels, extent=extent, interpolation="nearest", **options)
@@ -83,10 +91,22 @@ def _name_class(ax: Axes, row: int, column: int, predicted: int) -> None:
     ax.text(column + 2 * GAP, row + 2 * GAP, f"{predicted:g}", va="top", fontsize="small", color="black", bbox=box)
 
 
-def _picture(image: xr.DataArray) -> np.ndarray:
-    """Channels last, or grey without channels, as imshow wants it."""
-    pixels = image.transpose("y", "x", "channel").values
-    return pixels[..., 0] if pixels.shape[-1] != 3 else pixels.clip(0, 1)
+def _same_pictures(every: Sequence[Measured]) -> np.ndarray:
+    pictures = _pictures(every[0].data)
+    for entry in every[1:]:
+        if not np.array_equal(_pictures(entry.data), pictures):
+            raise NetprobeError(f"{entry.model!r} explains other images than {every[0].model!r}: draw one with models=")
+    return pictures
+
+
+def _pictures(data: xr.Dataset) -> np.ndarray:
+    """The images that are explained, channels last, or without channels if grey: as imshow wants them."""
+    dims = ("image", "y", "x", "channel")
+    for array in data.variables.values():
+        if set(array.dims) == set(dims):
+            pixels = array.transpose(*dims).values.clip(0, 1)
+            return pixels if pixels.shape[-1] == 3 else pixels[..., 0]
+    raise NetprobeError(f"these Grad-CAM results hold no images, a variable of dims {dims}: compute them again")
 
 
 def _signed(values: np.ndarray) -> np.ndarray:
@@ -95,7 +115,7 @@ def _signed(values: np.ndarray) -> np.ndarray:
     return values / largest if largest > 0 else values
 
 
-def _label(ax: Axes, rows: Sequence[str], columns: Sequence[int]) -> None:
+def _label(ax: Axes, rows: Sequence[str], columns: np.ndarray) -> None:
     ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0), aspect="equal")
     lines = ["\n".join(plain(shorten(line)) for line in row.split("\n")) for row in rows]
     ax.set_yticks(np.arange(len(rows)) + 0.5, lines)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import xarray as xr
 from matplotlib.axes import Axes
 
-from netprobe.plots.drawing import QUIET, norm_name, site_curves, styled
+from netprobe.plots.drawing import norm_name, site_curves, styled
 from netprobe.plots.reading import describe, perturbed
 
 
@@ -40,22 +40,4 @@ def plot_psr(
     Bakiskan (2022), dissertation, eq. 3.1 and Fig. 3.13: the mean of the ratios, then the logarithm.
     """
     every = perturbed(results, "psr", models, perturbation, norm=norm)
-    ax = site_curves(every, "psr_db", f"{describe(every[0].data)}, {norm_name(norm)}", ax)
-    mark_unity(ax)
-    return ax
-
-
-def mark_unity(ax: Axes) -> None:
-    """A line at 0 dB where the axis reaches it, and what it means."""
-    low, high = ax.get_ylim()
-    if low < 0 < high:
-        ax.axhline(0, color=QUIET, linewidth=1, zorder=1)
-        ax.text(
-            0.01,
-            0,
-            "perturbation = signal",
-            transform=ax.get_yaxis_transform(),
-            va="bottom",
-            fontsize="small",
-            color=QUIET,
-        )
+    return site_curves(every, "psr_db", f"{describe(every[0].data)}, {norm_name(norm)}", ax, "perturbation = signal")

@@ -55,7 +55,7 @@ def plot_psr_ridge(
     ax = canvas(ax, height=1.3 + max(0.26 * len(sites), 1.8))
     handles = [_ridges(ax, entry, edges) for entry in every]
     name_ticks(ax.yaxis, sites)
-    ax.set(xlim=(0, edges[-1]), ylim=(len(sites) - 0.5, -OVERLAP))
+    ax.set(xlim=(0, edges[-1]), ylim=(len(sites) - 0.5, -OVERLAP - 0.1))
     ax.set_xlabel(f"{label(every[0].data['psr'])}\n{beyond:.1%} of the values lie beyond the axis")
     heading(ax, f"{describe(every[0].data)}, {norm_name(norm)}", handles)
     return ax

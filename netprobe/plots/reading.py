@@ -17,7 +17,7 @@ DRAWN = {
     "accuracy": ("accuracy",),
     "cka": ("cka",),
     "correlation": ("shift", "shift_per_pair"),
-    "gradcam": ("image", "map", "predicted"),
+    "gradcam": ("map", "predicted"),
     "hoyer": ("hoyer",),
     "psr": ("psr_db",),
     "snr": ("snr_db", "snr_median_db"),
@@ -155,10 +155,10 @@ def strongest(data: xr.Dataset) -> str:
     return next(iter(strongest_of_families(data)), "")
 
 
-def strongest_of_families(data: xr.Dataset) -> list[str]:
-    """For every family of perturbations, in order, the name of the one with the largest eps."""
+def strongest_of_families(data: xr.Dataset, dim: str = "perturbation") -> list[str]:
+    """For every family of perturbations (or conditions), in order, the name of the one with the largest eps."""
     best: dict[str, Condition] = {}
-    for each in conditions(data):
+    for each in conditions(data, dim):
         if each.family not in best or each.eps > best[each.family].eps:
             best[each.family] = each
     return [each.name for each in best.values()]
@@ -213,7 +213,7 @@ def budget(eps: float) -> str:
 
 def describe(data: xr.Dataset, dim: str = "perturbation") -> str:
     """The one perturbation, or condition, that `data` was selected for, in words."""
-    for each in conditions(data, dim):
+    for each in conditions(data, dim) if dim in data.coords and data[dim].ndim == 0 else []:
         other = each.family.lower() not in ("", each.name.partition("@")[0].lower())
         return "clean images" if each.name == "clean" else f"{each} ({each.family})" if other else str(each)
     return ""

@@ -51,16 +51,17 @@ def band(collection) -> tuple[np.ndarray, np.ndarray]:
 def test_lines_along_the_network(results, draw, metric, variable, chosen, ylabel, heading):
     ax = draw(results)
     assert (ax.get_xlabel(), ax.get_ylabel(), title(ax)) == ("Site, in run order", ylabel, heading)
-    assert legend(ax) == ["natural", "robust", "trades"]
-    drawings = zip(curves(ax).items(), ax.collections, (BLUE, ORANGE, GREEN), strict=True)
-    for (model, line), drawn, colour in drawings:
+    assert legend(ax)[:3] == ["natural", "robust", "trades"]
+    lines = [curves(ax)[model] for model in legend(ax)[:3]]
+    names, colours = ("natural", "robust", "trades"), (BLUE, ORANGE, GREEN)
+    for model, line, drawn, colour in zip(names, lines, ax.collections, colours, strict=True):
         data = results[model][metric].sel(chosen)
         assert to_hex(line.get_color()) == colour
         assert_array_equal(line.get_xdata(), np.arange(len(SITES)))
         assert_array_equal(line.get_ydata(), data[variable].values)
         for edge, bound in zip(band(drawn), ("low", "high"), strict=True):
             assert_array_equal(edge, data[f"{variable}_interval"].sel(bound=bound).values)
-    assert len({(line.get_marker(), line.get_linestyle()) for line in curves(ax).values()}) == 3
+    assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 3
 
 
 def test_site_names_are_the_ticks(results):
@@ -78,8 +79,10 @@ def test_psr_chooses_perturbation_and_norm(results):
 
 
 def test_psr_marks_where_the_perturbation_equals_the_signal(results):
-    assert [text.get_text() for text in plots.plot_psr(results).texts] == ["perturbation = signal"]
-    assert not plots.plot_psr(results, models=["robust"]).texts
+    ax = plots.plot_psr(results)
+    assert legend(ax)[-1] == "perturbation = signal"
+    assert_array_equal(curves(ax)["perturbation = signal"].get_ydata(), (0, 0))
+    assert legend(plots.plot_psr(results, models=["robust"])) == ["robust"]  # it stays below
 
 
 def test_sites_that_differ_lie_at_their_relative_depth(results):
@@ -220,6 +223,7 @@ def test_gradcam_tiles(results):
     assert [text.get_text() for text in ax.get_yticklabels()] == [
         "image", "natural\nclean", "natural\npgd ε=8/255", "robust\nclean", "robust\npgd ε=8/255",
     ]  # fmt: skip
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["#7", "#8"]
     data = results["robust"]["gradcam"].to_dataset().isel(image=1).sel(condition="clean")
     drawn = tiles[1, 3]
     assert_allclose(drawn.get_array(), data["map"] / np.abs(data["map"]).max())
@@ -235,6 +239,14 @@ def test_gradcam_chooses_images_and_conditions(results):
     assert [text.get_text() for text in ax.get_yticklabels()] == ["image", "trades\nnoise ε=0.1"]
     with pytest.raises(NetprobeError, match=r"maps of 2 images: choose images= from 0 to 1, not \[7\]"):
         plots.plot_gradcam(results, images=[7])
+
+
+def test_gradcam_finds_the_images_by_their_dims(results):
+    data = results["natural"]["gradcam"].to_dataset()
+    named = data.rename_vars(image="input").assign_coords(image=[7, 9])
+    assert_allclose(plots.plot_gradcam(named).images[0].get_array(), data["image"][0].transpose("y", "x", "channel"))
+    with pytest.raises(NetprobeError, match="hold no images"):
+        plots.plot_gradcam(named.drop_vars("input"))
 
 
 def test_a_map_of_zeros_stays_zero(results):

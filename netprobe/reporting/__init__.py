@@ -1,0 +1,1 @@
+"""Results as a page or a table: `page.report`, `verdict.verdict`."""

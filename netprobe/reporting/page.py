@@ -1,0 +1,150 @@
+"""`report`: results in, one self-contained HTML page out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import xarray as xr
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from netprobe.errors import NetprobeError
+from netprobe.plots.drawing import look, style
+from netprobe.plots.reading import NOT_A_MODEL, conditions, measured, models_of, models_with
+from netprobe.preflight.findings import COLUMNS, SEVERITIES
+from netprobe.reporting.downloads import csv, data_uri, netcdf, without_images
+from netprobe.reporting.figures import two_widths
+from netprobe.reporting.sections import SECTIONS, Section, shown_perturbations
+from netprobe.reporting.tables import Table, numbers_table
+from netprobe.reporting.verdict import verdict
+from netprobe.store import atomically
+
+LARGEST = 5_000_000
+"""Bytes of the whole page, at most."""
+
+
+@dataclass
+class Shown:
+    """A section as the page shows it."""
+
+    section: Section
+    notes: list[str] = field(default_factory=list)
+    figures: list[tuple[str, Markup]] = field(default_factory=list)
+    table: Table | None = None
+    csv: str = ""
+
+
+def report(results: xr.DataTree, path: str | Path, *, complete: str | Path | None = None) -> Path:
+    """Write `results` as one HTML page that needs no network: verdict, plots, how to read them, numbers, settings.
+
+    The page is smaller than 5 MB. It carries the results as a netCDF file; where that would make it larger,
+    without the variables that have a value for each image, or not at all, and the page says which.
+
+    Parameters
+    ----------
+    results : what `npb.probe` returns; metrics that were not measured are listed as such
+    path : of the HTML file; equal results give equal bytes
+    complete : a file with all results that lies beside the page, for the page to name and link
+
+    Returns the path. Raises NetprobeError for results without a model. Cost: every plot is drawn twice, for wide
+    and for narrow screens, at about a second a plot.
+    """
+    judged, provenance = verdict(results), json.loads(results.attrs.get("provenance", "{}"))
+    page = {
+        "verdict": judged,
+        "colours": {name: _colour(index) for index, name in enumerate(judged.models)},
+        "findings": _findings(results),
+        "sections": [_show(results, section) for section in SECTIONS if models_with(results, section.metric)],
+        "absent": [section.title for section in SECTIONS if not models_with(results, section.metric)],
+        "provenance": provenance,
+        "on_data": _on_data(provenance.get("data", {})),
+        "complete": Path(complete).name if complete else None,
+    }
+    html = _small_enough(results, page)
+    return atomically(Path(path), lambda part: part.write_text(html, encoding="utf-8"))
+
+
+def _show(results: xr.DataTree, section: Section) -> Shown:
+    """The figures and numbers of a section; what cannot be shown is said instead."""
+    models = models_with(results, section.metric)
+    shown = Shown(section)
+    try:
+        every = measured(results, section.metric, models)
+        shown.notes += _gaps(results, section, models)
+        shown.table = numbers_table(every, section.numbers)
+        shown.csv = data_uri(csv(every, section.columns).encode(), "text/csv;charset=utf-8")
+        for number, (caption, draw) in enumerate(section.figures(results, models)):
+            shown.figures.append((caption, two_widths(draw, f"{section.metric}-{number}", caption)))
+    except NetprobeError as error:
+        shown.notes.append(f"Not shown: {error}.")
+    return shown
+
+
+def _gaps(results: xr.DataTree, section: Section, models: list[str]) -> Iterator[str]:
+    """Models and perturbations that the figures of a section leave out."""
+    if lacking := [name for name in models_of(results) if name not in models]:
+        yield f"Not measured for {', '.join(lacking)}."
+    data = results[models[0]][section.metric].to_dataset()
+    drawn = shown_perturbations(results, section.metric, models)
+    undrawn = [str(each) for each in conditions(data) if each.name not in drawn]
+    if section.per_perturbation and undrawn:
+        yield f"Also probed, with numbers in the CSV file but no figure: {', '.join(undrawn)}."
+
+
+def _on_data(data: dict[str, Any]) -> str:
+    """Which images, in words, as far as the provenance tells."""
+    return (
+        f", on {data['samples']} samples of {data['name']} ({data['split']})"
+        if {"samples", "name", "split"} <= set(data)
+        else ""
+    )
+
+
+def _findings(results: xr.DataTree) -> list[dict[str, str]]:
+    """What the pre-flight check found, worst first."""
+    if NOT_A_MODEL not in results.children:
+        return []
+    columns = {name: results[NOT_A_MODEL][name].values for name in (*COLUMNS, "model")}
+    found = [dict(zip(columns, map(str, row), strict=True)) for row in zip(*columns.values(), strict=True)]
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
+
+
+def _colour(index: int) -> str:
+    with style():
+        return f"{look(index)['color']}"
+
+
+def _small_enough(results: xr.DataTree, page: dict[str, Any]) -> str:
+    """The page with as much of the results inside it as the largest size allows."""
+    for held in ("all", "estimates", "nothing"):
+        content = {"all": results, "estimates": without_images(results)}.get(held)
+        link = "" if content is None else data_uri(netcdf(content), "application/x-netcdf")
+        html = _render(page | {"netcdf": link, "held": held})
+        if len(html.encode()) <= LARGEST:
+            break
+    return html
+
+
+def _render(page: dict[str, Any]) -> str:
+    """The page as text; whatever comes from the results is escaped."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"flat": flat, "quote": quote}
+    return environment.get_template("report.html").render(page)
+
+
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """The leaves of nested dicts and lists, each with its path: ("data.name", "digits")."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if not children:
+        yield name, "none" if value in (None, [], {}) else str(value)
+        return
+    for key, child in children:
+        yield from flat(child, f"{name}.{key}" if name else str(key))

@@ -1,0 +1,45 @@
+"""The first thing to read: a row for each quantity, an estimate for each model, and how the models compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import xarray as xr
+
+from netprobe.errors import NetprobeError
+from netprobe.plots.reading import models_of
+from netprobe.reporting.comparing import compare
+from netprobe.reporting.rows import Row, accuracy_rows, alpha_rows, finding_rows, psr_rows, shift_rows
+
+ROWS = (accuracy_rows, psr_rows, alpha_rows, shift_rows, finding_rows)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A table, `rows` by `models`; for each model but the first, sentences that compare it with the first."""
+
+    models: list[str]
+    rows: list[Row]
+    comparisons: dict[str, list[str]]
+
+    def __str__(self) -> str:
+        """The table as text, the comparisons below it."""
+        table = [["", *self.models], *([row.quantity, *map(row.cell, self.models)] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
+        said = (f"\n{other} and {self.models[0]}\n" + "\n".join(s) for other, s in self.comparisons.items())
+        return "\n".join([*lines, *said])
+
+
+def verdict(results: xr.DataTree) -> Verdict:
+    """Accuracy, disturbance of the late sites, spectrum, correlation shift and findings, for every model.
+
+    Accuracy is given for all perturbations, the rest for the largest eps of each family; metrics that were
+    not measured have no row. Intervals are 95 %: bootstrap over images for PSR, with the same resamples for
+    every model, otherwise those that the results carry. NetprobeError if there is no model in `results`.
+    """
+    models = models_of(results)
+    if not models:
+        raise NetprobeError("there is no model in these results: pass what netprobe.probe returns")
+    rows = [row for make in ROWS for row in make(results)]
+    return Verdict(models, rows, {other: list(compare(results, models[0], other)) for other in models[1:]})
