@@ -115,8 +115,8 @@ class L1(Geometry):
     16 % with 0.02, 40 % with 0.05, 51 % with single coordinates, and 44 % with the dense step
     gradient / ||gradient||_1, which many published L1 numbers use (100 to 200 images).
 
-    References: Duchi et al., ICML 2008, figure 1 (projection); Tramer and Boneh, NeurIPS 2019 (SLIDE); Croce
-    and Hein, ICML 2021 (the box).
+    References: Michelot, JOTA 1986, and Duchi et al., ICML 2008 (projection); Tramer and Boneh, NeurIPS 2019
+    (SLIDE); Croce and Hein, ICML 2021 (the box).
     """
 
     name = "l1"
@@ -171,9 +171,17 @@ def _laplace(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def _soft_threshold(delta: Tensor, eps: float) -> Tensor:
-    """The t of each image with sum_i max(|delta_i| - t, 0) = eps, if ||delta||_1 > eps (Duchi, figure 1)."""
-    ordered = widened(delta.flatten(1).abs()).sort(dim=1, descending=True).values
-    excess = ordered.cumsum(1) - eps
-    rank = torch.arange(1, ordered.shape[1] + 1, device=delta.device)
-    kept = (ordered * rank > excess).sum(1, keepdim=True).clamp_min(1)
-    return (excess.gather(1, kept - 1) / kept).squeeze(1)
+    """The t of each image with sum_i max(|delta_i| - t, 0) = eps; 0 where ||delta||_1 <= eps.
+
+    Michelot's algorithm: t is (sum - eps) / count over the coordinates above t, and grows until none drops out. It ends
+    after a few rounds with the exact t (Duchi et al.'s), in less than half the time of sorting the coordinates.
+    """
+    sizes = widened(delta.flatten(1).abs())
+    threshold = sizes.new_zeros(len(sizes), 1)
+    while True:
+        above = sizes > threshold
+        excess = torch.where(above, sizes, 0).sum(1, keepdim=True) - eps
+        raised = torch.maximum(threshold, excess / above.sum(1, keepdim=True).clamp_min(1))
+        if torch.equal(raised, threshold):
+            return threshold.squeeze(1)
+        threshold = raised
