@@ -80,7 +80,7 @@ class Partial:
         if mine.card["sha256"] != theirs.card["sha256"]:
             raise NetprobeError(f"these parts are of different probes: model {name!r} has other weights in each")
         if mine.layout != theirs.layout:
-            raise NetprobeError("only one of these parts kept jackknife blocks apart: gather both with the same memory=")
+            raise NetprobeError("only one of these parts kept jackknife blocks: gather both with the same memory=")
         twice = np.intersect1d(mine.outcomes.read()[0], theirs.outcomes.read()[0])
         if twice.size:
             raise NetprobeError(
