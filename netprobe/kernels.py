@@ -69,9 +69,9 @@ class Slice:
     stop: int
 
 
-def plan(sites: Sequence[Site], images: int, conditions: int, budget: int) -> list[list[Slice]]:
-    """Group the units of `sites` into passes that hold at most `budget` bytes of float32 activations each."""
-    need = 4 * images * conditions
+def plan(sites: Sequence[Site], images: int, conditions: int, budget: int, dtype: torch.dtype) -> list[list[Slice]]:
+    """Group the units of `sites` into passes that hold at most `budget` bytes of activations each."""
+    need = dtype.itemsize * images * conditions
     width = budget // need
     if sites and width < 1:
         raise NetprobeError(
@@ -92,11 +92,13 @@ def plan(sites: Sequence[Site], images: int, conditions: int, budget: int) -> li
 
 
 class SliceStore:
-    """The activations of one slice, all images under every condition, float32 (condition, unit, image)."""
+    """The activations of one slice, all images under every condition, (condition, unit, image)."""
 
-    def __init__(self, part: Slice, images: int, conditions: int, device: torch.device | str) -> None:
+    def __init__(
+        self, part: Slice, images: int, conditions: int, device: torch.device | str, dtype: torch.dtype
+    ) -> None:
         self.part = part
-        self._values = torch.empty(conditions, part.stop - part.start, images, device=device)
+        self._values = torch.empty(conditions, part.stop - part.start, images, device=device, dtype=dtype)
 
     def update(self, observation: Observation, first: int) -> None:
         """Take in a batch whose first image is at place `first`."""

@@ -161,7 +161,7 @@ class Pass:
 
     def _kernel_groups(self) -> list[list[Slice]]:
         sites = [self.part.sites[name] for name in self.part.kernels_pending]
-        return plan(sites, len(self.data), len(self.conditions), in_bytes(self.chosen.memory))
+        return plan(sites, len(self.data), len(self.conditions), in_bytes(self.chosen.memory), self.dtype)
 
     def _reduce_kernels(self, flush: Callable[[], None]) -> None:
         """Pass after pass, as many units as the memory budget holds; a site is reduced when its last slice is in."""
@@ -175,7 +175,8 @@ class Pass:
             flush()
 
     def _filled(self, group: list[Slice], description: str) -> list[SliceStore]:
-        stores = [SliceStore(part, len(self.data), len(self.conditions), self.device) for part in group]
+        size = len(self.data), len(self.conditions)
+        stores = [SliceStore(part, *size, self.device, self.dtype) for part in group]
         by_site = {store.part.site.name: store for store in stores}
         first = 0
 

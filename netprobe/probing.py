@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import xarray as xr
 from torch import nn
 
@@ -224,7 +225,8 @@ def _check_kernels(part: ModelPart, conditions: Sequence[str], images: int, chos
     """Raise now what would stop the passes for kernels later."""
     if part.kernels_pending and len(part.pending) < images:
         raise NetprobeError("'unit' spectra and CKA need all images in one part: leave them out of shards")
-    plan([part.sites[name] for name in part.kernels_pending], images, len(conditions), in_bytes(chosen.memory))
+    sites = [part.sites[name] for name in part.kernels_pending]
+    plan(sites, images, len(conditions), in_bytes(chosen.memory), getattr(torch, chosen.dtype))
     for name in part.kernels_pending:
         for observable in part.observables[name].values():
             if isinstance(observable, KernelReduction):
