@@ -104,6 +104,38 @@ def test_resnet18_names_in_run_order():
     assert weights == {*expected, *norms, "linear"}
 
 
+def test_resnet18_is_torchvisions_behind_another_stem():
+    from torchvision.models import resnet18 as reference
+
+    ours, theirs = resnet18().eval(), reference(weights=None, num_classes=10).eval()
+    theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    shuffle_statistics(ours)
+    names = {name: name.replace("shortcut", "downsample").replace("linear", "fc") for name in ours.state_dict()}
+    theirs.load_state_dict({names[name]: value for name, value in ours.state_dict().items()})
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_vgg16_is_torchvisions_with_one_linear_layer():
+    from torchvision.models import vgg16_bn
+
+    ours, theirs = vgg16().eval(), vgg16_bn(weights=None).features.eval()
+    shuffle_statistics(ours)
+    theirs.load_state_dict(ours.features.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), ours.classifier(theirs(x).flatten(1)))
+
+
+def shuffle_statistics(model: nn.Module) -> None:
+    """Batch statistics unlike those of a fresh network, with which a normalisation would change nothing."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.05, 0.2)
+
+
 def test_vgg16_names():
     model = vgg16()
     convs = [path for path, module in model.named_modules() if isinstance(module, nn.Conv2d)]
