@@ -61,7 +61,7 @@ def _over_eps(every: Sequence[Measured], name: str, swept: list[str], site: str 
     grey_levels = np.allclose(eps * 255, np.round(eps * 255), atol=1e-3)
     handles = [curve(ax, entry.data["eps"].values * (255 if grey_levels else 1), entry, name) for entry in every]
     ax.set(xlim=(0, None), ylim=(0, None), ylabel=label(every[0].data[name]))
-    ax.set_xlabel("Budget ε (grey levels of 255)" if grey_levels else "Budget ε (input units)")
+    ax.set_xlabel("ε (grey levels of 255)" if grey_levels else "ε (input units)")
     sites = ", ".join(dict.fromkeys(str(entry.data["site"].item()) for entry in every))
     heading(ax, f"{every[0].data['family'].values[0]}, {sites}", handles)
     return ax

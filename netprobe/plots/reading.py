@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -115,10 +117,15 @@ class Condition(NamedTuple):
     family: str
     eps: float
 
+    @property
+    def base(self) -> str:
+        """The name without what tells the members of a sweep apart: "pgd" of "pgd@8/255", "pgd@0.0314" and "pgd-2"."""
+        stem, _, member = self.name.partition("@")
+        return self.name if member and np.isnan(_number(member)) else re.sub(r"-\d+$", "", stem)
+
     def __str__(self) -> str:
-        """As people say it: pgd@0.0314, a member of a sweep, is pgd ε=8/255."""
-        base = self.name.partition("@")[0]
-        return f"{base} ε={budget(self.eps)}" if np.isfinite(self.eps) and self.name != "clean" else self.name
+        """As people say it: "pgd@0.0314" is "pgd ε=8/255"."""
+        return f"{self.base} ε={budget(self.eps)}" if np.isfinite(self.eps) and self.name != "clean" else self.name
 
 
 def conditions(data: xr.Dataset, dim: str = "perturbation") -> list[Condition]:
@@ -143,9 +150,10 @@ def _named(name: str) -> Condition:
     return Condition(name, family, _number(eps))
 
 
-def _number(text: object) -> float:
+def _number(text: str) -> float:
+    """The value of "0.0314" or "8/255"; NaN for anything else."""
     try:
-        return float(text)
+        return float(Fraction(text))
     except ValueError:
         return np.nan
 
@@ -156,24 +164,29 @@ def strongest(data: xr.Dataset) -> str:
 
 
 def strongest_of_families(data: xr.Dataset, dim: str = "perturbation") -> list[str]:
-    """For every family of perturbations (or conditions), in order, the name of the one with the largest eps."""
-    best: dict[str, Condition] = {}
-    for each in conditions(data, dim):
-        if each.family not in best or each.eps > best[each.family].eps:
-            best[each.family] = each
-    return [each.name for each in best.values()]
+    """For every perturbation (or condition), in order, the name of its member with the largest eps."""
+    return [max(members, key=lambda each: each.eps).name for members in _families(data, dim)]
 
 
 def sweep(data: xr.Dataset, family: str | None = None) -> list[str]:
-    """The perturbations of `family` (None: the first with several eps), by growing eps; may be none."""
-    families: dict[str, dict[float, str]] = {}
-    for each in conditions(data):
-        if np.isfinite(each.eps):
-            families.setdefault(each.family, {})[each.eps] = each.name
-    if family is not None and family not in families:
-        raise unknown("family", family, families, "Only families with eps can be drawn over eps.")
-    swept = families if family is None else {family: families[family]}
-    return next(([steps[eps] for eps in sorted(steps)] for steps in swept.values() if len(steps) > 1), [])
+    """The members of `family` (None: of the first with several eps), by growing eps; may be none."""
+    swept = [[each for each in members if np.isfinite(each.eps)] for members in _families(data)]
+    known = {members[0].family: None for members in swept if members}
+    if family is not None and family not in known:
+        raise unknown("family", family, known, "Only families with eps can be drawn over eps.")
+    for members in swept:
+        by_eps = {each.eps: each.name for each in members if family in (None, each.family)}
+        if len(by_eps) > 1:
+            return [by_eps[eps] for eps in sorted(by_eps)]
+    return []
+
+
+def _families(data: xr.Dataset, dim: str = "perturbation") -> list[list[Condition]]:
+    """Conditions of one family and base name, which differ in eps alone."""
+    families: dict[tuple[str, str], list[Condition]] = {}
+    for each in conditions(data, dim):
+        families.setdefault((each.family, each.base), []).append(each)
+    return list(families.values())
 
 
 def perturbed(
@@ -214,7 +227,7 @@ def budget(eps: float) -> str:
 def describe(data: xr.Dataset, dim: str = "perturbation") -> str:
     """The one perturbation, or condition, that `data` was selected for, in words."""
     for each in conditions(data, dim) if dim in data.coords and data[dim].ndim == 0 else []:
-        other = each.family.lower() not in ("", each.name.partition("@")[0].lower())
+        other = each.family.lower() not in ("", each.base.lower())
         return "clean images" if each.name == "clean" else f"{each} ({each.family})" if other else str(each)
     return ""
 

@@ -1,1 +1,5 @@
-"""Results as a page or a table: `page.report`, `verdict.verdict`."""
+"""Results as one page (`report`), and as a table for the terminal (`netprobe.reporting.verdict.verdict`)."""
+
+from netprobe.reporting.page import report
+
+__all__ = ["report"]

@@ -66,6 +66,8 @@ def _plain_html(element: ElementTree.Element) -> None:
         element.remove(child)
     if "d" in element.attrib:
         element.set("d", DECIMALS.sub(r"\1", " ".join(element.get("d").split())))
+    if "href" in element.attrib:
+        element.set("href", "".join(element.get("href").split()))
     if "style" in element.attrib:
         themed = FONT.sub("", element.get("style"))
         for colour, variable in THEME.items():

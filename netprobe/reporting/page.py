@@ -142,9 +142,10 @@ def _render(page: dict[str, Any]) -> str:
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """The leaves of nested dicts and lists, each with its path: ("data.name", "digits")."""
-    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if not children:
-        yield name, "none" if value in (None, [], {}) else str(value)
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict) or not value:
+        yield name, "none" if value in (None, {}) else str(value)
         return
-    for key, child in children:
+    for key, child in value.items():
         yield from flat(child, f"{name}.{key}" if name else str(key))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from netprobe.errors import NetprobeError
 from netprobe.plots.drawing import power, shorten
 from netprobe.plots.reading import (
     budget,
@@ -25,7 +26,7 @@ def perturbations(*rows: tuple[str, str, float]) -> xr.Dataset:
 
 
 MIXED = perturbations(
-    ("noise", "GaussianNoise", np.nan), ("b", "PGD", 8 / 255), ("a", "PGD", 2 / 255), ("l2", "L2PGD", 0.5)
+    ("noise", "Gaussian noise", np.nan), ("a@8/255", "PGD", 8 / 255), ("a@2/255", "PGD", 2 / 255), ("l2", "PGD", 0.5)
 )
 
 
@@ -38,29 +39,38 @@ def test_a_budget_reads_as_people_write_it(eps, text):
     assert budget(eps) == text
 
 
-def test_the_strongest_is_the_largest_eps_of_its_family():
-    assert strongest_of_families(MIXED) == ["noise", "b", "l2"]
+def test_the_strongest_is_the_largest_eps_among_its_like():
+    assert strongest_of_families(MIXED) == ["noise", "a@8/255", "l2"]  # PGD in another norm is another thing
     assert strongest(MIXED) == "noise"
-    assert strongest(MIXED.isel(perturbation=[2, 1])) == "b"
-    assert strongest(MIXED.isel(perturbation=2)) == "a"
+    assert strongest(MIXED.isel(perturbation=[2, 1])) == "a@8/255"
+    assert strongest(MIXED.isel(perturbation=2)) == "a@2/255"
 
 
 def test_a_sweep_is_ordered_by_eps():
-    assert sweep(MIXED) == ["a", "b"]
-    assert sweep(MIXED, "L2PGD") == []
-    assert sweep(MIXED.isel(perturbation=[0, 3])) == []
+    assert sweep(MIXED) == sweep(MIXED, "PGD") == ["a@2/255", "a@8/255"]
+    assert sweep(MIXED.isel(perturbation=[0, 1, 3])) == []
+    assert sweep(perturbations(("pgd", "PGD", 0.1), ("pgd-2", "PGD", 0.05))) == ["pgd-2", "pgd"]
+    assert sweep(perturbations(("pgd@steps=1", "PGD", 0.1), ("pgd@steps=9", "PGD", 0.1))) == []
+    with pytest.raises(NetprobeError, match="unknown family 'Gaussian noise'"):
+        sweep(MIXED, "Gaussian noise")
 
 
 def test_conditions_without_coordinates_are_read_from_their_names():
-    data = xr.Dataset(coords={"perturbation": ["pgd@0.0157", "pgd@0.0314", "mist@dawn"]})
+    data = xr.Dataset(coords={"perturbation": ["pgd@0.0157", "pgd@8/255", "mist@dawn"]})
     assert [str(each) for each in conditions(data)] == ["pgd ε=4/255", "pgd ε=8/255", "mist@dawn"]
-    assert sweep(data) == ["pgd@0.0157", "pgd@0.0314"]
+    assert sweep(data) == ["pgd@0.0157", "pgd@8/255"]
+
+
+def test_members_that_differ_in_something_else_keep_their_names():
+    data = perturbations(("pgd@steps=1", "PGD", 8 / 255), ("pgd@steps=9", "PGD", 8 / 255))
+    assert [str(each) for each in conditions(data)] == ["pgd@steps=1 ε=8/255", "pgd@steps=9 ε=8/255"]
 
 
 def test_describe_adds_the_family_where_the_name_does_not_tell():
     assert [describe(MIXED.isel(perturbation=k)) for k in range(4)] == [
-        "noise (GaussianNoise)", "b ε=8/255 (PGD)", "a ε=2/255 (PGD)", "l2 ε=0.5 (L2PGD)",
+        "noise (Gaussian noise)", "a ε=8/255 (PGD)", "a ε=2/255 (PGD)", "l2 ε=0.5 (PGD)",
     ]  # fmt: skip
+    assert describe(MIXED) == ""
 
 
 def test_labels_come_from_attributes():
