@@ -57,15 +57,21 @@ def test_a_lone_number_beside_a_wrapper_is_no_state_dict(state):
     assert found.where == "ema" and found.others == ()
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_the_choice_among_several_is_the_same_in_any_order(state, order):
-    several = {"ema": state, "net": state, "model": {"state_dict": state}, "state_dict": state}
-    for kept in itertools.accumulate(reversed(several), lambda names, name: [*names, name], initial=[]):
-        contents = {name: several[name] for name in kept[::order]}
-        if contents:
-            expected = next(n for n in ("state_dict", "net", "model", "ema") if n in contents)
-            found = find(contents)
-            assert found.where.split(".")[0] == expected and len(found.others) == len(contents) - 1
+LIKELIEST_FIRST = ["state_dict", "net", "model.state_dict", "", "ema", "module.ema"]
+
+
+@pytest.mark.parametrize(("likelier", "other"), itertools.combinations(LIKELIEST_FIRST, 2))
+def test_the_choice_between_two_is_the_same_in_any_order(state, likelier, other):
+    def entries(where):
+        *outer, last = where.split(".")
+        return (outer or [last])[0], {last: state} if outer else state
+
+    for names in ((likelier, other), (other, likelier)):
+        contents = {}
+        for name in names:
+            contents.update(state if name == "" else dict([entries(name)]))
+        found = find(contents)
+        assert (found.where, found.others) == (likelier, (other,))
 
 
 def test_averages_are_taken_only_if_nothing_else_or_by_key(state):
