@@ -185,6 +185,18 @@ def test_the_model_is_left_as_found(perturbation):
     assert snapshot(model) == before
 
 
+@every_case
+def test_meanwhile_it_is_in_eval_mode_with_frozen_parameters(perturbation):
+    model, (x, y) = network((5, 3, 7, 2)), batch((5, 3, 7, 2))
+    seen = []
+    model.register_forward_hook(
+        lambda *_: seen.extend([*(m.training for m in model.modules()), *(p.requires_grad for p in model.parameters())])
+    )
+    run(perturbation, model, x, y)
+    assert not any(seen)
+    assert bool(seen) == isinstance(perturbation, GradientAttack)
+
+
 class Breaks(nn.Module):
     """Fails at its second call, in the middle of an attack."""
 
