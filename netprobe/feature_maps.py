@@ -184,8 +184,8 @@ def _path(model: nn.Module, layer: nn.Module) -> str:
 def rerouted(model: nn.Module, maps: Sequence[Layout], through: Callable[[Layout, Tensor], Tensor]) -> Iterator[None]:
     """Inside, each of `maps`, as (N, C, H, W), is replaced on its way downstream by `through(layout, map)`.
 
-    `through` gets a copy, so that neither an in-place operation downstream nor another reader of the same
-    tensor meets it. Hooks are removed on leaving, also after an exception.
+    `through` gets a view of the tensor, not to be written to. Hooks are removed on leaving, also after an
+    exception.
     """
     calls: Counter[str] = Counter()
 
@@ -214,5 +214,5 @@ def rerouted(model: nn.Module, maps: Sequence[Layout], through: Callable[[Layout
 def _replaced(output: object, layout: Layout, through: Callable[[Layout, Tensor], Tensor]) -> object:
     nested = dict(tensors(output))
     old = nested[layout.site.part] if layout.site.part else next(iter(nested.values()))
-    new = layout.from_map(through(layout, layout.to_map(old).clone()), old)
+    new = layout.from_map(through(layout, layout.to_map(old)), old)
     return tree_map(lambda value: new if value is old else value, output)

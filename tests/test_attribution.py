@@ -183,6 +183,23 @@ def test_in_place_relu_behind_the_layer():
     torch.testing.assert_close(clean_map(result), expected, atol=1e-4 * expected.abs().max().item(), rtol=0)
 
 
+def test_another_reader_of_the_same_tensor_is_not_explained():
+    class Shortcut(nn.Module):
+        """An identity hands on the very tensor that the shortcut reads too."""
+
+        def __init__(self):
+            super().__init__()
+            self.identity, self.head = nn.Identity(), nn.Linear(3, 6)
+
+        def forward(self, x):
+            return self.head((2 * self.identity(x) + 5 * x).mean((2, 3)))
+
+    net = Shortcut()
+    maps = IMAGES.clone().requires_grad_()
+    expected = slow_map(maps, best(net.head((2 * maps + 5 * IMAGES).mean((2, 3)))), (12, 8))
+    torch.testing.assert_close(clean_map(grad_cam(net, IMAGES, layer="identity")), expected, **ROUNDING)
+
+
 def test_small_images_skip_maps_of_one_place():
     result = grad_cam(get_model("resnet18").eval(), torch.rand(2, 3, 32, 32))
     assert result.attrs["target_site"] == "layer3" and result.attrs["grid"] == "2x2"  # layer4 is 1x1

@@ -57,8 +57,8 @@ class Context:
         return torch.linspace(0, len(self.x) - 1, min(n, len(self.x))).round().long()
 
     def answers(self, x: Tensor) -> Tensor:
-        """The logits (N, K) at x, batch by batch, on copies: a model may write into its input."""
-        return torch.cat([predict(self.model, part.clone()) for part in x.split(BATCH)])
+        """The logits (N, K) at x, batch by batch. `predict` hands out copies: a model may write into its input."""
+        return torch.cat([predict(self.model, part) for part in x.split(BATCH)])
 
     @cached_property
     def logits(self) -> Tensor:

@@ -117,6 +117,12 @@ def test_a_constant_prediction_is_named(trained, digits):
     assert "Every prediction is '3'." in serious(check(trained, digits), "accuracy").evidence
 
 
+def test_a_constant_prediction_better_than_chance_is_found(trained, digits):
+    trained.linear.bias.data[3] += 100
+    mostly = torch.where(torch.arange(128) % 5 > 0, 3, digits.labels)
+    assert "Every prediction is '3'." in serious(check(trained, replace(digits, labels=mostly)), "accuracy").evidence
+
+
 def wrong_scale(trained: nn.Module, mean: float, std: float) -> nn.Module:
     """A network trained on (x - mean) / std: it undoes that first."""
     return Spoiled(trained, before=lambda x: x * std + mean).eval()
@@ -216,6 +222,10 @@ def test_probabilities_instead_of_logits(trained, digits):
     assert finding.severity == "error" and "sum to 1" in finding.evidence
 
 
+def test_logits_that_sum_to_1_are_not_probabilities(trained, digits):
+    assert not check(Spoiled(trained, after=lambda z: z - z.mean(1, keepdim=True) + 0.1), digits)
+
+
 def test_log_probabilities_are_only_noted(trained, digits):
     finding = only(check(Spoiled(trained, after=lambda z: z.log_softmax(1)), digits))
     assert (finding.severity, finding.check) == ("note", "probabilities")
@@ -247,8 +257,10 @@ class BatchStatistics(nn.Module):
         lambda x: x / x.amax(),  # dynamic quantisation does this
         lambda x: x + torch.linspace(0, 1, len(x))[:, None, None, None],  # by place in the batch
         lambda x: x * (1 + 1 / len(x)),  # by the size of the batch
+        lambda x: x * torch.tensor([1.0] * (len(x) - 1) + [1 + 0.1 * (len(x) > 1)])[:, None, None, None],
+        lambda x: x.index_add(0, torch.arange(2, len(x) - 2), x[2 : len(x) - 2].flip(0)) if len(x) > 4 else x,
     ],
-    ids=["batch statistics", "largest value", "place", "size"],
+    ids=["batch statistics", "largest value", "place", "size", "only the last", "only pairs, far from the first"],
 )
 def test_samples_that_interact(trained, digits, before):
     data = scaled(digits, lambda x: x * torch.linspace(0.5, 1, len(x))[:, None, None, None])
