@@ -60,7 +60,7 @@ def test_a_lone_number_beside_a_wrapper_is_no_state_dict(state):
 LIKELIEST_FIRST = ["state_dict", "net", "model.state_dict", "", "ema", "module.ema"]
 
 
-@pytest.mark.parametrize(("likelier", "other"), itertools.combinations(LIKELIEST_FIRST, 2))
+@pytest.mark.parametrize(("likelier", "other"), [*itertools.combinations(LIKELIEST_FIRST, 2)])
 def test_the_choice_between_two_is_the_same_in_any_order(state, likelier, other):
     def entries(where):
         *outer, last = where.split(".")
