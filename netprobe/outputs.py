@@ -19,13 +19,9 @@ def logits_of(output: object, images: int | None = None) -> Tensor:
     """
     logits = _unwrapped(output)
     if logits is None:
-        raise NetprobeError(
-            f"the model returned {_described(output)}, in which there are no logits: {_REMEDY}"
-        )
+        raise NetprobeError(f"the model returned {_described(output)}, in which there are no logits: {_REMEDY}")
     if logits.ndim != 2 or logits.shape[1] < 2 or not logits.is_floating_point():
-        raise NetprobeError(
-            f"the model's logits are {_described(logits)}, not floats of shape (N, K >= 2): {_REMEDY}"
-        )
+        raise NetprobeError(f"the model's logits are {_described(logits)}, not floats of shape (N, K >= 2): {_REMEDY}")
     if images is not None and len(logits) != images:
         raise NetprobeError(f"the model returned {len(logits)} rows of logits for {images} images: {_REMEDY}")
     return logits
@@ -52,9 +48,7 @@ def _described(output: object) -> str:
     if isinstance(output, Mapping):
         return f"a {type(output).__name__} with the keys {', '.join(map(repr, output)) or 'none'}"
     if isinstance(output, (tuple, list)):
-        return (
-            f"a {type(output).__name__} of {', '.join(type(part).__name__ for part in output) or 'nothing'}"
-        )
+        return f"a {type(output).__name__} of {', '.join(type(part).__name__ for part in output) or 'nothing'}"
     return f"a {type(output).__name__}"
 
 
