@@ -1,0 +1,241 @@
+"""The verbs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from netprobe.cli.models import FORM, load_all, normalization
+from netprobe.cli.options import (
+    data_flags,
+    errors_as_usage,
+    model_flags,
+    named_perturbations,
+    perturb_flag,
+    probe_flags,
+)
+
+PARTIAL = "partial.pt"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="netprobe-torch")
+def main() -> None:
+    """What a perturbation does inside a trained network.
+
+    \b
+    netprobe demo                                     see it work, in about two minutes
+    netprobe layers torchvision:resnet18              where one can listen
+    netprobe check resnet20@r20.th --normalize imagenet --data cifar10
+    netprobe compare A.pt B.pt --arch resnet18 --data cifar10 --limit 1000 -o out/
+
+    Exit codes: 0 done, 1 findings (check), 2 a mistake in what was asked, 130 interrupted.
+    """
+
+
+@main.command()
+@click.option("-o", "--out", default="runs/demo", show_default=True, help="folder for results, figures and report")
+@click.option("--seed", default=0, show_default=True, help="seed of initial weights, batches and noise")
+@errors_as_usage
+def demo(out: str, seed: int) -> None:
+    """Train two small networks on scikit-learn's digits, naturally and adversarially, and compare them."""
+    from netprobe.demo import demo as run
+    from netprobe.reporting.verdict import verdict
+
+    tree = run(out, seed)
+    click.echo(f"\n{verdict(tree)}\n\nreport: {Path(out) / 'report.html'}")
+
+
+@main.command(help=f"List where one can listen: index, name, type, shape, parameters, multiply-adds.\n\n{FORM}")
+@click.argument("model")
+@model_flags
+@click.option("--input", "shape", default="3,224,224", show_default=True, help="shape of one input")
+@click.option("--sites", default="all", show_default=True, help="only these, by pattern")
+@errors_as_usage
+def layers(model: str, shape: str, sites: str, **loading: Any) -> None:
+    import torch
+
+    from netprobe.errors import NetprobeError
+    from netprobe.selection import select
+    from netprobe.sites import find_sites
+
+    try:
+        size = tuple(int(n) for n in shape.split(","))
+    except ValueError:
+        raise NetprobeError(f"--input {shape!r}: write the shape of one input, for example 3,32,32") from None
+    (network,) = _loaded([model], loading).values()
+    found = find_sites(network, torch.full((1, *size), 0.5))
+    rows = [("", "site", "type", "shape", "parameters", "multiply-adds")]
+    for site in select(found, sites):
+        shown = "x".join(map(str, site.shape)) or "1"
+        rows.append((str(site.order), site.name, site.kind, shown, f"{site.parameters:,}", f"{site.macs:,}"))
+    click.echo(_columns(rows, right=(0, 4, 5)))
+
+
+@main.command(help=f"Look for silent mistakes before they cost a day.\n\n{FORM}")
+@click.argument("model")
+@model_flags
+@data_flags
+@perturb_flag
+@click.option("--seed", default=0, show_default=True)
+@errors_as_usage
+def check(
+    model: str, data: str, split: str, limit: int, size: int, perturbations: tuple, seed: int, **loading: Any
+) -> None:
+    from netprobe import perturb
+    from netprobe.preflight import check as look
+
+    (network,) = _loaded([model], loading).values()
+    images = _data(data, split, limit or 256, size, seed)
+    named = named_perturbations(perturbations) if perturbations else {}
+    findings = look(network, images, {name: perturb.resolve(p) for name, p in named.items()}, seed=seed)
+    click.echo(findings)
+    sys.exit(int(any(finding.severity == "error" for finding in findings)))
+
+
+@main.command(help=f"Probe one model or several, and write what was measured.\n\n{FORM}")
+@click.argument("models", nargs=-1, required=True)
+@model_flags
+@data_flags
+@perturb_flag
+@probe_flags
+@click.option("-o", "--out", default="runs/probe", show_default=True, help="folder for results.nc")
+@errors_as_usage
+def probe(models: tuple[str, ...], out: str, **options: Any) -> None:
+    _show(_probed(models, out, options), Path(out) / "results.nc")
+
+
+@main.command(
+    help="Probe two or more models under the same perturbations, and write results, figures and a report.\n\n"
+    f"{FORM}\n\n"
+    "\b\nnetprobe compare natural=resnet18@nt.pt robust=resnet18@at.pt --data cifar10 \\\n"
+    "    --perturb pgd:eps=8/255,steps=20 --perturb noise=gaussian:std=0.1 -o out/"
+)
+@click.argument("models", nargs=-1, required=True)
+@model_flags
+@data_flags
+@perturb_flag
+@probe_flags
+@click.option("--gradcam", default=4, show_default=True, help="images to draw Grad-CAM maps of; 0 for none")
+@click.option("-o", "--out", default="runs/compare", show_default=True, help="folder for results, figures and report")
+@errors_as_usage
+def compare(models: tuple[str, ...], out: str, gradcam: int, **options: Any) -> None:
+    from netprobe.errors import NetprobeError
+    from netprobe.outcome import write
+
+    if len(models) < 2:
+        raise NetprobeError("compare needs two models or more; `netprobe probe` takes one")
+    tree = _probed(models, out, options, gradcam)
+    write(tree, out)
+    _show(tree, Path(out) / "report.html")
+
+
+@main.command()
+@click.argument("results", type=click.Path(exists=True, dir_okay=False))
+@click.option("-o", "--out", help="folder for report.html and figures; by default that of RESULTS")
+@errors_as_usage
+def report(results: str, out: str | None) -> None:
+    """Draw the figures and the report of a results.nc again."""
+    from netprobe.outcome import write_figures, write_report
+    from netprobe.store import open_results
+
+    folder, tree = Path(out or Path(results).parent), open_results(results)
+    write_figures(tree, folder / "figures")
+    click.echo(write_report(tree, folder))
+
+
+@main.command()
+@click.argument("parts", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("-o", "--out", default="runs/merged", show_default=True, help="folder for results.nc")
+@errors_as_usage
+def merge(parts: tuple[str, ...], out: str) -> None:
+    """Join the partial.pt files of shards (probe --shard i/n), exactly."""
+    from netprobe.probing import merge as join
+    from netprobe.store import save_results
+
+    tree = join(parts).compute()
+    save_results(tree, Path(out) / "results.nc")
+    _show(tree, Path(out) / "results.nc")
+
+
+@main.command()
+def perturbations() -> None:
+    """List the perturbations and their settings."""
+    import dataclasses
+
+    from netprobe.perturb import PERTURBATIONS
+
+    for name, kind in PERTURBATIONS.items():
+        click.echo(f"{name}: {(kind.__doc__ or '').strip().splitlines()[0]}")
+        fields = (
+            (f.name, "" if f.default is dataclasses.MISSING else f"{f.default}") for f in dataclasses.fields(kind)
+        )
+        click.echo("    " + ", ".join(f"{field}={default}" if default else field for field, default in fields))
+
+
+def _loaded(models: list[str] | tuple[str, ...], loading: dict[str, Any]) -> dict[str, Any]:
+    settings = loading | {"normalize": normalization(loading["normalize"]), "unsafe": loading["unsafe"] or None}
+    return load_all(models, settings.pop("arch"), **settings)
+
+
+def _data(data: str, split: str | None, limit: int | None, size: int | None, seed: int) -> Any:
+    from netprobe.data import load
+
+    return load(data, split, size=size, seed=seed, limit=limit)
+
+
+def _probed(models: tuple[str, ...], out: str, options: dict[str, Any], gradcam: int = 0) -> Any:
+    """Results of a run that flushes to `out`, goes on from there, and is readable when interrupted."""
+    from netprobe.probing import Interrupted, gather
+    from netprobe.store import save_results
+
+    loading = {key: options.pop(key) for key in ("arch", "normalize", "num_classes", "key", "unsafe")}
+    networks = _loaded(models, loading)
+    images = _data(*(options.pop(key) for key in ("data", "split", "limit", "size")), options["seed"])
+    named = named_perturbations(options.pop("perturbations"))
+    Path(out).mkdir(parents=True, exist_ok=True)
+    try:
+        partial = gather(networks, images, named, partial=Path(out) / PARTIAL, **options)
+    except Interrupted as stopped:
+        save_results(stopped.partial.compute(), Path(out) / "results.nc")
+        click.echo(
+            f"interrupted; {out}/results.nc holds what was done, and the same command goes on from there", err=True
+        )
+        sys.exit(130)
+    tree = partial.compute()
+    if gradcam:
+        _add_maps(tree, networks, images, named, gradcam, options["seed"])
+    save_results(tree, Path(out) / "results.nc")
+    return tree
+
+
+def _add_maps(tree: Any, networks: dict[str, Any], images: Any, named: Any, limit: int, seed: int) -> None:
+    import xarray as xr
+
+    from netprobe import attribution
+    from netprobe.errors import NetprobeError
+
+    for name, network in networks.items():
+        try:
+            maps = attribution.grad_cam(network, images, perturbations=named, limit=limit, seed=seed)
+        except NetprobeError as error:
+            click.echo(f"no Grad-CAM for {name}: {error}", err=True)
+        else:
+            tree[f"{name}/gradcam"] = xr.DataTree(maps)
+
+
+def _show(tree: Any, written: Path) -> None:
+    from netprobe.reporting.verdict import verdict
+
+    click.echo(f"\n{verdict(tree)}\n\nwritten: {written}")
+
+
+def _columns(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    pad = [str.rjust if i in right else str.ljust for i in range(len(widths))]
+    return "\n".join(
+        "  ".join(p(cell, w) for p, cell, w in zip(pad, row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,103 @@
+"""Flags made from the dataclasses that the Python API uses, and arguments that several verbs share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from netprobe.settings import ProbeSettings
+
+
+def flags_of(settings: type) -> Callable[[Callable], Callable]:
+    """Decorate a command with one flag for each field of the dataclass; its help is the field's."""
+    hints = typing.get_type_hints(settings)
+
+    def decorate(command: Callable) -> Callable:
+        for field in reversed(dataclasses.fields(settings)):
+            command = click.option(*_names(field, hints[field.name]), **_kind(field, hints[field.name]))(command)
+        return command
+
+    return decorate
+
+
+def _names(field: dataclasses.Field, hint: Any) -> tuple[str, str]:
+    flag = field.name.replace("_", "-")
+    return f"--{flag}/--no-{flag}" if bool in (hint, *typing.get_args(hint)) else f"--{flag}", field.name
+
+
+def _kind(field: dataclasses.Field, hint: Any) -> dict[str, Any]:
+    options = {"default": field.default, "help": field.metadata["help"], "show_default": field.default is not None}
+    if bool in (hint, *typing.get_args(hint)):
+        return options
+    return options | {"type": next((t for t in (int, float) if t in (hint, *typing.get_args(hint))), str)}
+
+
+probe_flags = flags_of(ProbeSettings)
+
+
+def data_flags(command: Callable) -> Callable:
+    """--data, --split, --limit, --size: which images."""
+    for option in (
+        click.option("--size", type=int, help="side to resize images of a folder to"),
+        click.option("--limit", type=int, help="so many images, every class its share"),
+        click.option("--split", help="part of the data set; by default the held-out one"),
+        click.option("--data", required=True, help="name, folder, word folder or .npz file; see netprobe.data.load"),
+    ):
+        command = option(command)
+    return command
+
+
+def model_flags(command: Callable) -> Callable:
+    """--arch, --normalize, --num-classes, --key, --unsafe: how to load models whose own settings do not say."""
+    for option in (
+        click.option("--unsafe", is_flag=True, help="unpickle checkpoints, which runs code of their authors"),
+        click.option("--key", help="where in a checkpoint the state dict is, if not in the usual place"),
+        click.option("--num-classes", type=int, help="number of classes, if the checkpoint does not tell"),
+        click.option("--normalize", help="imagenet, cifar10, or MEAN:STD with commas between channels"),
+        click.option("--arch", help="architecture of models that are given as a bare checkpoint"),
+    ):
+        command = option(command)
+    return command
+
+
+perturb_flag = click.option(
+    "--perturb",
+    "perturbations",
+    multiple=True,
+    metavar="[NAME=]SPEC",
+    help="such as pgd:eps=8/255,steps=20 or noise=gaussian:std=0.1; repeatable; `netprobe perturbations` lists all",
+)
+
+
+def named_perturbations(specs: tuple[str, ...]) -> Mapping[str, str] | list[str]:
+    """Specs by name where they are named: "noise=gaussian:std=0.1"."""
+    if not specs:
+        return ["pgd:eps=8/255,steps=20", "gaussian:std=0.1"]
+    named = {}
+    for spec in specs:
+        given, _, rest = spec.partition("=")
+        kind = spec.partition(":")[0]
+        if rest and ":" not in given:  # NAME=SPEC: the first "=" comes before the ":" of the settings
+            kind, spec = given, rest
+        named[spec if kind in named else kind] = spec
+    return named
+
+
+def errors_as_usage(command: Callable) -> Callable:
+    """Show a NetprobeError as one message, without a traceback, and exit with 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from netprobe.errors import NetprobeError
+
+        try:
+            return command(*args, **kwargs)
+        except NetprobeError as error:
+            raise click.UsageError(str(error)) from error
+
+    return wrapped
