@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
+import netprobe as npb
 from netprobe import data as npdata
+from netprobe.metrics import Metric
 
 QUIET = {"preflight": False, "progress": False}
 
@@ -39,7 +41,7 @@ class ConvNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def seeded(build: type[nn.Module] | callable, *args, seed: int = 0, **kwargs) -> nn.Module:
+def seeded(build: Callable[..., nn.Module], *args, seed: int = 0, **kwargs) -> nn.Module:
     """`build(...)` with weights that depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -53,6 +55,34 @@ def affine(weight: Tensor, bias: Tensor | float = 0.0) -> nn.Linear:
         layer.weight.copy_(weight)
         layer.bias.copy_(torch.as_tensor(bias))
     return layer
+
+
+def shifted(data: npdata.Data, size: float = 0.1, seed: int = 5) -> Tensor:
+    """Inputs near those of `data`, in [0, 1]."""
+    noise = torch.randn(data.inputs.shape, generator=torch.Generator().manual_seed(seed))
+    return (data.inputs + size * noise).clamp(0, 1)
+
+
+def lookup(inputs: Tensor) -> Callable[..., Tensor]:
+    """The perturbation whose result for image i of the data set is `inputs[i]`."""
+
+    def stored(model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        return inputs[generator.images].to(x)
+
+    return stored
+
+
+def unchanged(model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+    """The perturbation that changes nothing."""
+    return x
+
+
+def probed(
+    model: nn.Module, data: npdata.Data, perturbations: object, metric: Metric, sites: object = "weighted", **settings
+) -> xr.Dataset:
+    """The results of one metric, in float64."""
+    tree = npb.probe(model, data, perturbations, metric, sites, **{**QUIET, "dtype": "float64", **settings})
+    return tree[f"{type(model).__name__}/{metric.name}"].to_dataset()
 
 
 def recorded(model: nn.Module, x: Tensor, *names: str, inputs: bool = False) -> dict[str, np.ndarray]:
@@ -99,7 +129,7 @@ def assert_same(actual: xr.DataTree, expected: xr.DataTree, rtol: float = 0.0) -
         found = actual[path]
         assert found.dims == wanted.dims and found.dtype == wanted.dtype, path
         for name in wanted.coords:
-            assert found[name].values.tolist() == wanted[name].values.tolist(), (path, name)
+            np.testing.assert_array_equal(found[name].values, wanted[name].values, err_msg=f"{path}: {name}")
         if wanted.dtype.kind not in "fi":
             assert found.values.tolist() == wanted.values.tolist(), path
             continue
