@@ -8,30 +8,42 @@ from typing import Any
 from netprobe.errors import NetprobeError, unknown
 
 
-def option(default: Any, help: str) -> Any:
-    """A setting with its one-line explanation; the command line makes its flag from both."""
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass(frozen=True)
 class ProbeSettings:
     """How to probe; every field is a keyword of `probe` and a flag of `netprobe probe`."""
 
-    sites: Any = option(
-        "weighted",
-        "where to listen: glob, 're:REGEX', a kind such as conv, linear, block; '~' excludes, ':in' inputs",
+    sites: Any = field(
+        default="weighted",
+        metadata={
+            "help": "where to listen: glob, 're:REGEX', a kind such as conv, linear, block; '~' excludes, ':in' inputs"
+        },
     )
-    metrics: Any = option("psr,snr,hoyer,spectrum,correlation", "which quantities, by name")
-    batch_size: int | None = option(None, "images at a time; by default chosen by image size and device")
-    seed: int = option(0, "seed of every random draw; noise belongs to an image, not to its batch")
-    device: str | None = option(None, "where to run, for example cuda:0; by default where the model is")
-    dtype: str = option("float32", "float32, or float64 for perturbations below about 0.1/255")
-    memory: str = option("2GiB", "budget for 'unit' spectra and CKA, which need many images' activations at once")
-    paired: bool | None = option(None, "clean and perturbed images in one batch; by default, unless samples interact")
-    preflight: bool = option(True, "look for silent mistakes first")
-    strict: bool = option(False, "make findings of the preflight errors")
-    shard: str = option("0/1", "i/n: only the i-th of n equal parts of the images, to be merged later")
-    progress: bool = option(True, "show a progress bar")
+    metrics: Any = field(default="psr,snr,hoyer,spectrum,correlation", metadata={"help": "which quantities, by name"})
+    batch_size: int | None = field(
+        default=None, metadata={"help": "images at a time; by default chosen by image size and device"}
+    )
+    seed: int = field(
+        default=0, metadata={"help": "seed of every random draw; noise belongs to an image, not to its batch"}
+    )
+    device: str | None = field(
+        default=None, metadata={"help": "where to run, for example cuda:0; by default where the model is"}
+    )
+    dtype: str = field(
+        default="float32", metadata={"help": "float32, or float64 for perturbations below about 0.1/255"}
+    )
+    memory: str = field(
+        default="2GiB",
+        metadata={"help": "budget for what grows with images or squared channels: kernels, jackknife blocks"},
+    )
+    paired: bool | None = field(
+        default=None, metadata={"help": "clean and perturbed images in one batch; by default, unless samples interact"}
+    )
+    preflight: bool = field(default=True, metadata={"help": "look for silent mistakes first"})
+    strict: bool = field(default=False, metadata={"help": "make findings of the preflight errors"})
+    shard: str = field(
+        default="0/1", metadata={"help": "i/n: only the i-th of n equal parts of the images, to be merged later"}
+    )
+    progress: bool = field(default=True, metadata={"help": "show a progress bar"})
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float64"):

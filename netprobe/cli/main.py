@@ -170,10 +170,9 @@ def perturbations() -> None:
 
     for name, kind in PERTURBATIONS.items():
         click.echo(f"{name}: {(kind.__doc__ or '').strip().splitlines()[0]}")
-        fields = (
-            (f.name, "" if f.default is dataclasses.MISSING else f"{f.default}") for f in dataclasses.fields(kind)
-        )
-        click.echo("    " + ", ".join(f"{field}={default}" if default else field for field, default in fields))
+        fields = dataclasses.fields(kind)
+        shown = (f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields)
+        click.echo("    " + ", ".join(shown))
 
 
 def _loaded(models: list[str] | tuple[str, ...], loading: dict[str, Any]) -> dict[str, Any]:
