@@ -19,8 +19,8 @@ from netprobe.uncertainty import wilson
 NARROW = 4 / 255  # inputs that differ by less than this show nothing
 TRIED_ON = 64  # inputs on which other scalings are tried
 SIGNIFICANT = 0.01  # for the best of all scalings tried
-GREY = {"mnist": ((0.1307,), (0.3081,))}
-HALF = {"(0.5, 0.5)": ((0.5,), (0.5,))}
+GREY = {"MNIST": (0.1307, 0.3081)}
+HALF = {"[-1, 1]": (0.5, 0.5)}
 
 
 def input_range(context: Context) -> Finding | None:
@@ -75,10 +75,14 @@ def accuracy(context: Context) -> Finding | None:
     """Much better once the inputs are scaled in another common way; or else no better than guessing."""
     if context.labels is None:
         return None
-    return _better_scaling(context) or _guessing(context)
+    scalings = list(_scalings(context))
+    wrong = int((context.predictions != context.labels)[context.few(TRIED_ON)].sum())
+    if 0.5**wrong * len(scalings) > SIGNIFICANT:
+        scalings = []  # too few are wrong for any scaling to be significantly better
+    return _better_scaling(context, scalings) or _guessing(context, scalings)
 
 
-def _guessing(context: Context) -> Finding | None:
+def _guessing(context: Context, tried: list[Scaling]) -> Finding | None:
     n, classes = context.logits.shape
     right = context.predictions == context.labels
     low, high = wilson(int(right.sum()), n)
@@ -87,14 +91,14 @@ def _guessing(context: Context) -> Finding | None:
     if low > 1 / classes and not constant:
         return None
     always = f" Every prediction is {_class_name(context, given.pop())}." if constant else ""
+    in_vain = f" Inputs {', '.join(scaling.name for scaling in tried)} are no better." if tried else ""
     return Finding(
         "warning",
         "accuracy",
         f"{share(right)} of the predictions are right, 95 % interval {low:.1%} to {high:.1%}; guessing among "
-        f"{classes} classes gives {1 / classes:.1%}.{always}",
+        f"{classes} classes gives {1 / classes:.1%}.{always}{in_vain}",
         "That is as it should be for an untrained model. Otherwise: was the checkpoint loaded, are the "
-        "classes in the order of training, is the preprocessing that of training? (No normalisation, another "
-        "one and pixels of 0..255 were tried.)",
+        "classes in the order of training, is the preprocessing that of training?",
     )
 
 
@@ -111,12 +115,12 @@ class Scaling(NamedTuple):
     remedy: str
 
 
-def _better_scaling(context: Context) -> Finding | None:
+def _better_scaling(context: Context, scalings: list[Scaling]) -> Finding | None:
     """The scaling with which clearly more predictions are right: a sign test, corrected for their number."""
-    few, scalings = context.few(TRIED_ON), list(_scalings(context))
+    if not scalings:
+        return None
+    few = context.few(TRIED_ON)
     x, y, right = context.x[few], context.labels[few], (context.predictions == context.labels)[few]
-    if not scalings or 0.5 ** int((~right).sum()) * len(scalings) > SIGNIFICANT:
-        return None  # too few are wrong for any scaling to be significantly better
     then = [context.answers(scaling.change(x)).argmax(1) == y for scaling in scalings]
     p_values = [_sign_test(t & ~right, right & ~t) for t in then]
     p_value, best = min(zip(p_values, range(len(scalings)), strict=True))
@@ -152,13 +156,14 @@ def _scalings(context: Context) -> Iterator[Scaling]:
             if outside
             else "The network normalises its inputs itself: load it without normalize=.",
         )
-    for name, (mean, std) in _common(context).items():
+    for name, statistics in ({1: GREY, 3: STATISTICS}.get(context.x.shape[1], {}) | HALF).items():
+        mean, std = (_per_channel(values).to(context.x) for values in statistics)
         if own and all(torch.allclose(a, b, atol=1e-3) for a, b in zip(own, (mean, std), strict=True)):
             continue
         yield Scaling(
             f"normalised as for {name}",
             lambda x, mean=mean, std=std: undone((x - mean) / std),
-            f"Normalise inside the model: load(..., normalize={name if name in HALF else repr(name)}).",
+            f"Normalise inside the model: load(..., normalize={(name if name in STATISTICS else statistics)!r}).",
         )
     yield Scaling(
         "multiplied by 255",
@@ -169,12 +174,6 @@ def _scalings(context: Context) -> Iterator[Scaling]:
 
 def _undo(mean: Tensor, std: Tensor, x: Tensor) -> Tensor:
     return x * std + mean
-
-
-def _common(context: Context) -> dict[str, tuple[Tensor, Tensor]]:
-    of_channels = {1: GREY, 3: STATISTICS}.get(context.x.shape[1], {})
-    named = of_channels | HALF
-    return {name: (_per_channel(m).to(context.x), _per_channel(s).to(context.x)) for name, (m, s) in named.items()}
 
 
 def _own_normalization(context: Context) -> tuple[Tensor, Tensor] | None:

@@ -9,7 +9,7 @@ import torch
 from spoiled import Sample, Spoiled
 from torch import nn
 
-from netprobe.models import Normalize, Normalized, digits_cnn
+from netprobe.models import STATISTICS, Normalize, Normalized, digits_cnn
 from netprobe.perturb import BIM, PGD
 from netprobe.preflight import Finding, check
 
@@ -109,6 +109,9 @@ def test_an_untrained_model_is_at_chance(digits):
     finding = only(check(digits_cnn().eval(), digits))
     assert (finding.severity, finding.check) == ("warning", "accuracy")
     assert "guessing among 10 classes gives 10.0%" in finding.evidence and "95 % interval" in finding.evidence
+    assert (
+        "Inputs normalised as for MNIST, normalised as for [-1, 1], multiplied by 255 are no better" in finding.evidence
+    )
     assert finding.remedy.startswith("That is as it should be for an untrained model.")
 
 
@@ -131,8 +134,14 @@ def wrong_scale(trained: nn.Module, mean: float, std: float) -> nn.Module:
 def test_missing_normalisation(trained, digits):
     finding = only(check(wrong_scale(trained, 0.1307, 0.3081), digits))
     assert (finding.severity, finding.check) == ("error", "accuracy")
-    assert "when the network receives the inputs normalised as for mnist (sign test: p = " in finding.evidence
-    assert finding.remedy == "Normalise inside the model: load(..., normalize='mnist')."
+    assert "when the network receives the inputs normalised as for MNIST (sign test: p = " in finding.evidence
+    assert finding.remedy == "Normalise inside the model: load(..., normalize=(0.1307, 0.3081))."
+
+
+def test_colour_images_are_tried_with_the_statistics_that_load_knows():
+    data = Sample(torch.rand(20, 3, 8, 8), torch.arange(20) % 5, tuple("abcde"))
+    finding = only(check(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), data))
+    assert all(f"normalised as for {name}" in finding.evidence for name in STATISTICS)
 
 
 def test_normalised_twice_by_the_model(trained, digits):
@@ -152,7 +161,7 @@ def test_normalised_by_the_data_and_the_model(trained, digits):
 def test_another_normalisation_than_that_of_training(trained, digits):
     net = Normalized(wrong_scale(trained, 0.5, 0.5), 0.0, 0.2).eval()
     finding = serious(check(net, digits), "accuracy")
-    assert "normalised as for (0.5, 0.5)" in finding.evidence and "normalize=(0.5, 0.5)" in finding.remedy
+    assert "normalised as for [-1, 1]" in finding.evidence and "normalize=(0.5, 0.5)" in finding.remedy
 
 
 def test_trained_on_pixels_of_0_to_255(trained, digits):
