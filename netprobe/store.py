@@ -75,6 +75,9 @@ def model_card(model: nn.Module) -> dict[str, Any]:
     """What a result says about its model: class, parameters, SHA-256 of its state, and where it was loaded from."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):  # a module's extra state
+            digest.update(f"{name}{tensor!r}".encode())
+            continue
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return {
