@@ -202,7 +202,7 @@ def fit(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
     return Fit(
         matched=len(loaded) - len(unexpected),
         prefix=prefix,
-        missing={n: _shape(own.get(n)) for n in missing if not n.endswith(COUNTER)},
+        missing={n: _shape(own.get(n)) for n in missing},
         unexpected={n: _shape(state[n]) for n in state if n not in taken},
         misshapen=misshapen,
     )
@@ -244,7 +244,8 @@ def _plain(name: str) -> str:
 
 
 def _load_into(model: nn.Module, state: dict[str, Tensor]) -> tuple[list[str], list[str]]:
-    # Through torch, not by copying: modules may translate the names of their older versions.
+    # Through torch, not by copying: modules may translate the names of their older versions. A plain dict states
+    # no version, so torch takes it for an old one, which may lack batch counters.
     try:
         return model.load_state_dict(state, strict=False)
     except (RuntimeError, ValueError) as error:

@@ -15,6 +15,7 @@ from netprobe.models import ARCHITECTURES
 from netprobe.models.sources import blueprint, unwrapped
 
 THEIRS = """
+    from __future__ import annotations
     from dataclasses import dataclass
     from torch import nn
 
