@@ -68,7 +68,7 @@ class Pass:
         x = next(iter(self.data.select([0, 0]).batches(2, self.device))).x.to(self.dtype)
         try:
             with undisturbed(self.model), torch.no_grad():
-                self.model(x.contiguous(memory_format=torch.channels_last))
+                self.model(x.clone(memory_format=torch.channels_last))
         except RuntimeError:
             return torch.contiguous_format
         return torch.channels_last
