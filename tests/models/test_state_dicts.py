@@ -294,9 +294,9 @@ def test_listing_stays_quick_for_large_networks():
     own = ARCHITECTURES["resnet56"]()
     foreign = {f"backbone.stages.{i}.{j}.norm.weight": torch.zeros(16) for i in range(20) for j in range(20)}
     fitted = fit(own, foreign)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(fitted.listing().splitlines()) == len(fitted.missing) + len(foreign) + 2
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(
