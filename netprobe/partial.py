@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 
 from netprobe.errors import CheckpointError, NetprobeError
+from netprobe.kernels import KernelReduction
 from netprobe.metrics import METRICS, Metric, Readings
 from netprobe.metrics.base import interval, variable
 from netprobe.observables import Layout, Observable
@@ -129,8 +130,7 @@ class Partial:
     def _computed(self, part: ModelPart) -> dict[str, xr.Dataset]:
         results = {"accuracy": self._accuracy(part)}
         for metric in self.metrics:
-            waiting = set(part.listened[metric.name]) & set(part.kernels_pending)
-            if not waiting:
+            if not _waiting(metric, part):
                 results[metric.name] = metric.compute(self._readings(part, part.listened[metric.name]))
         return results
 
@@ -207,6 +207,12 @@ class Partial:
         for name, model in models.items():
             partial.models[name] = _restored(model, content["state"][name], partial)
         return partial
+
+
+def _waiting(metric: Metric, part: ModelPart) -> bool:
+    """Whether `metric` needs kernels that are still to come."""
+    linking = any(isinstance(o, KernelReduction) for o in metric.observables(part.layout))
+    return linking and not set(part.kernels_pending).isdisjoint(part.listened[metric.name])
 
 
 def fresh_observables(metrics: Sequence[Metric], listened: Mapping[str, list[str]], layout: Layout) -> dict[str, dict]:
