@@ -52,15 +52,17 @@ class Observation:
 
 @dataclass(frozen=True)
 class Layout:
-    """The shape of a probe: how many images the data set has, and how many make one jackknife block (0: no blocks)."""
+    """The shape of a probe: how many images the data set has, how many make one jackknife block (0: no blocks), and the
+    precision in which the model runs."""
 
     images: int
     block: int = 0
+    dtype: str = "float32"
 
     @classmethod
-    def blocked(cls, images: int) -> Layout:
+    def blocked(cls, images: int, dtype: str = "float32") -> Layout:
         """With `BLOCKS` blocks."""
-        return cls(images, -(-images // BLOCKS))
+        return cls(images, -(-images // BLOCKS), dtype)
 
 
 class Observable(ABC):

@@ -213,12 +213,12 @@ def _layout(
     metrics: Sequence[Metric], selected: Mapping[str, list[Site]], images: int, conditions: int, chosen: ProbeSettings
 ) -> Layout:
     """Jackknife blocks, unless their moments would not fit the memory budget: then intervals that need them are NaN."""
-    blocked = Layout.blocked(images)
+    blocked = Layout.blocked(images, chosen.dtype)
     need = sum(o.bytes(s, conditions) for m in metrics for s in selected[m.name] for o in m.observables(blocked))
     if need <= in_bytes(chosen.memory):
         return blocked
     logger.warning("no jackknife intervals: their moments need %.1f GiB, memory=%s", need / 2**30, chosen.memory)
-    return Layout(images)
+    return Layout(images, dtype=chosen.dtype)
 
 
 def _check_kernels(part: ModelPart, conditions: Sequence[str], images: int, chosen: ProbeSettings) -> None:

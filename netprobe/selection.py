@@ -97,8 +97,8 @@ def _matching(sites: Sequence[Site], pattern: Pattern) -> list[Site]:
     if not usable:
         around = closest(found[0].module, [s.name for s in sites if s.batch_axis == 0], 1)
         raise NetprobeError(
-            f"no axis of {found[0].name!r} (shape {found[0].shape}) counts the images, so it cannot be compared image by "
-            f"image; choose a site around it, for example {around[0] if around else 'output'!r}"
+            f"no axis of {found[0].name!r} (shape {found[0].shape}) counts the images, so it cannot be compared image "
+            f"by image; choose a site around it, for example {around[0] if around else 'output'!r}"
         )
     return usable
 

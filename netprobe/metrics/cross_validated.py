@@ -113,4 +113,4 @@ def _swapped(kernels: Tensor, first: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(chosen(first, first))
     values, vectors = values.flip(0), vectors.flip(1)
     shared = torch.einsum("in,ij,jn->n", vectors, chosen(1 - first, first), vectors)
-    return torch.where(values > ROUND_OFF * values[0], shared, torch.nan)
+    return torch.where(values > ROUND_OFF["float64"] * values[0], shared, torch.nan)

@@ -18,7 +18,10 @@ from netprobe.observables import ConditionMoments, Layout, Observable
 from netprobe.uncertainty import BLOCKS, jackknife_interval
 
 DEFINITIONS = ("channel", "pooled", "unit")
-ROUND_OFF = 64 * float(np.finfo(np.float64).eps)
+ROUND_OFF = {"float64": 64 * float(np.finfo(np.float64).eps), "float32": (8 * float(np.finfo(np.float32).eps)) ** 2}
+"""Size, relative to the first, below which eigenvalues are round-off: of float64 accumulators, or, where it is more, of
+activations computed in float32 (measured: 1e-14 where true eigenvalues are 0, at means of a few standard deviations).
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Spectrum(Metric):
                   which has the same non-zero eigenvalues (see `netprobe.kernels`): N^2 times units, in extra passes
 
     first, last    ranks to fit, counted from 1; first=None: from 11, on short spectra after the first quarter. The
-                   fit never runs past the numerical rank, the number of eigenvalues above `floor` times the first
+                   fit never runs past the numerical rank, the number of eigenvalues above `floor` times the first;
+                   floor=None: above round-off (`ROUND_OFF`)
     weighting      "ols" (ln lambda on ln n) or "stringer" (the same with weights 1/n)
     jackknife      whether to leave out blocks of images in turn for an interval of alpha over images; every block costs
                    an eigenvalue problem per site and condition
@@ -52,7 +56,7 @@ class Spectrum(Metric):
     first: int | None = None
     last: int = 500
     weighting: str = "ols"
-    floor: float = ROUND_OFF
+    floor: float | None = None
     jackknife: bool = False
 
     def __post_init__(self) -> None:
@@ -74,17 +78,18 @@ class Spectrum(Metric):
         return ConditionMoments(definition, layout.block if self.jackknife else 0)
 
     def compute(self, readings: Readings) -> xr.Dataset:
+        floor = ROUND_OFF[readings.layout.dtype] if self.floor is None else self.floor
         per_site = [readings(self._observable(d, readings.layout).key) for d in self.definitions]
         spectra = [
             [[self._spectra(site, c) for site in sites] for c in range(len(readings.conditions))] for sites in per_site
         ]
         full = _padded([[[full for full, _ in sites] for sites in conditions] for conditions in spectra])
         left_out = [
-            np.array([[[self._fit(s).alpha for s in out] for _, out in sites] for sites in conditions])
+            np.array([[[self._fit(s, floor).alpha for s in out] for _, out in sites] for sites in conditions])
             for conditions in spectra
         ]
         return readings.dataset(
-            self._variables(full, left_out),
+            self._variables(full, left_out, floor),
             definition=list(self.definitions),
             rank=np.arange(1, full.shape[-1] + 1),
         )
@@ -96,17 +101,17 @@ class Spectrum(Metric):
         left_out = observable.jackknife(condition) if self.jackknife else ()
         return eigenvalues(observable.moments(condition).covariance), [eigenvalues(m.covariance) for m in left_out]
 
-    def _fit(self, spectrum: np.ndarray) -> Fit:
-        return fit(spectrum, *self._range(spectrum), self.weighting)
+    def _fit(self, spectrum: np.ndarray, floor: float) -> Fit:
+        return fit(spectrum, *self._range(spectrum, floor), self.weighting)
 
-    def _range(self, spectrum: np.ndarray) -> tuple[int, int]:
-        return fit_range(numerical_rank(spectrum, self.floor), self.first, self.last)
+    def _range(self, spectrum: np.ndarray, floor: float) -> tuple[int, int]:
+        return fit_range(numerical_rank(spectrum, floor), self.first, self.last)
 
-    def _variables(self, spectra: np.ndarray, left_out: list[np.ndarray]) -> dict[str, xr.Variable]:
+    def _variables(self, spectra: np.ndarray, left_out: list[np.ndarray], floor: float) -> dict[str, xr.Variable]:
         """All results, from `spectra` and, by definition, the exponents without each block (condition, site, block)."""
         dims = "definition condition site"
         flat = spectra.reshape(np.prod(spectra.shape[:3]), spectra.shape[3])
-        fits = [self._fit(s) for s in flat]
+        fits = [self._fit(s, floor) for s in flat]
 
         def shaped(values: list) -> np.ndarray:
             return np.array(values).reshape(*spectra.shape[:3], *np.shape(values)[1:])
@@ -118,7 +123,7 @@ class Spectrum(Metric):
             "1",
             "minus the slope of ln lambda on ln n",
         )
-        bands = [sensitivity_band(s, *self._range(s), self.weighting) for s in flat]
+        bands = [sensitivity_band(s, *self._range(s, floor), self.weighting) for s in flat]
         jackknife = np.stack(
             [jackknife_interval(a, np.moveaxis(out, -1, 0)) for a, out in zip(alpha.values, left_out, strict=True)]
         )
@@ -156,10 +161,10 @@ class Spectrum(Metric):
             ),
             "rank_numeric": variable(
                 dims,
-                shaped([numerical_rank(s, self.floor) for s in flat]),
+                shaped([numerical_rank(s, floor) for s in flat]),
                 "numerical rank",
                 "1",
-                f"eigenvalues above {self.floor:.2g} of the first",
+                f"eigenvalues above {floor:.2g} of the first",
             ),
             "participation_ratio": variable(
                 dims, participation, "participation ratio", "1", "(sum lambda)^2 / sum lambda^2"
