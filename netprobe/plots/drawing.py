@@ -74,8 +74,9 @@ def look(index: int) -> dict[str, object]:
 
 
 def plain(text: str) -> str:
-    """`text` for matplotlib to print as it is: no sign in it begins mathematics or hides it from a legend."""
-    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+    """`text` to be printed as it is: no sign begins mathematics, hides it from a legend or breaks an SVG file."""
+    shown = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
+    return ("\u200b" if shown.startswith("_") else "") + shown.replace("$", r"\$")
 
 
 def finite(values: np.ndarray) -> np.ndarray:

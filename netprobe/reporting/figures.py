@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -18,7 +18,7 @@ NARROW = 3.7  # inches, the width of a phone: there, too, text keeps its size
 THEME = {INK: "var(--ink)", QUIET: "var(--quiet)", "#d8dee4": "var(--grid)"}
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 FONT = re.compile(r"font-family: [^;]+; ?")
-REFERENCE = re.compile(r"(?:url\(|^)#([\w.-]+)")
+REFERENCE = re.compile(r"(^#|url\(#)([a-z][\w.-]*)")
 DECIMALS = re.compile(r"(\.\d\d)\d+")
 
 
@@ -77,23 +77,14 @@ def _plain_html(element: ElementTree.Element) -> None:
 
 def _rename(svg: ElementTree.Element, key: str) -> None:
     """Ids that are referred to begin with `key`, as do the references; other ids go."""
-    used = set(_references(svg))
+    attributes = [(element, name) for element in svg.iter() for name in element.attrib]
+    referring = [(element, name) for element, name in attributes if REFERENCE.search(element.get(name))]
+    used = {own for element, name in referring for _, own in REFERENCE.findall(element.get(name))}
+    for element, name in referring:
+        element.set(name, REFERENCE.sub(rf"\g<1>{key}-\g<2>", element.get(name)))
     for element in svg.iter():
-        name = element.attrib.pop("id", None)
-        if name in used:
-            element.set("id", f"{key}-{name}")
-        for attribute, value in element.attrib.items():
-            if attribute == "href" or "url(#" in value:
-                element.set(
-                    attribute, REFERENCE.sub(lambda match: f"{match[0][: -len(match[1])]}{key}-{match[1]}", value)
-                )
-
-
-def _references(svg: ElementTree.Element) -> Iterator[str]:
-    for element in svg.iter():
-        for attribute, value in element.attrib.items():
-            if attribute == "href" or "url(#" in value:
-                yield from REFERENCE.findall(value)
+        if (own := element.attrib.pop("id", None)) in used:
+            element.set("id", f"{key}-{own}")
 
 
 def _text(tag: str, name: str, text: str) -> ElementTree.Element:

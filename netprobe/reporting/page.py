@@ -61,6 +61,7 @@ def report(results: xr.DataTree, path: str | Path, *, complete: str | Path | Non
         "findings": _findings(results),
         "sections": [_show(results, section) for section in SECTIONS if models_with(results, section.metric)],
         "absent": [section.title for section in SECTIONS if not models_with(results, section.metric)],
+        "other": _other_metrics(results),
         "provenance": provenance,
         "on_data": _on_data(provenance.get("data", {})),
         "complete": Path(complete).name if complete else None,
@@ -94,6 +95,12 @@ def _gaps(results: xr.DataTree, section: Section, models: list[str]) -> Iterator
     undrawn = [str(each) for each in conditions(data) if each.name not in drawn]
     if section.per_perturbation and undrawn:
         yield f"Also probed, with numbers in the CSV file but no figure: {', '.join(undrawn)}."
+
+
+def _other_metrics(results: xr.DataTree) -> list[str]:
+    """Metrics that have no section."""
+    measured_ones = {metric for model in models_of(results) for metric in results[model].children}
+    return sorted(measured_ones - {section.metric for section in SECTIONS})
 
 
 def _on_data(data: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ def test_a_model_keeps_its_colour_when_drawn_alone(name, results, tmp_path):
 
 @every_plot
 def test_many_models_and_awkward_names(name, tmp_path):
-    models = ("$a_1$ & <b>", "_hidden", "x" * 60, "ünïcode", "m5", "m6", "m7", "m8")
+    models = ("$a_1$ & <b>", "_hidden\x07", "x" * 60, "ünïcode", "m5", "m6", "m7", "m8")
     sites = tuple(f"encoder.layers.encoder_layer_{k}.mlp.$very_long$_name" for k in range(30))
     ax = draw(name, synthetic_results(models, sites=sites, images=20, maps=2))
     assert "$a_1$ &amp; &lt;b" in plots.save(ax, tmp_path / "many.svg").read_text()

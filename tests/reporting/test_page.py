@@ -134,8 +134,10 @@ def test_what_does_not_fit_is_left_out_and_said(hostile, tmp_path, monkeypatch):
 
 def test_what_was_not_measured_is_said(results, tmp_path):
     partly = only(results, "accuracy", "robust/cka")
+    partly["robust/curvature"] = xr.Dataset({"curvature": 1.0})
     document = Document(report(partly, tmp_path / "r.html").read_text())
     assert "Not measured for natural, trades." in document.text
+    assert "without a section here: curvature." in document.text
     assert "Not measured: Perturbation-to-signal ratio, Signal-to-noise ratio" in document.text
     assert "Also probed, with numbers in the CSV file but no figure: pgd ε=2/255, pgd ε=4/255." in document.text
 
