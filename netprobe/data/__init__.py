@@ -75,7 +75,5 @@ def _again(data: Data, split: str | None, limit: int | None, seed: int, options:
     if options:
         raise NetprobeError(f"the data is loaded already: {', '.join(options)} cannot apply any more")
     if split not in (None, data.split):
-        raise NetprobeError(
-            f"this data is the split {data.split!r} of {data.name}, not {split!r}: load that one"
-        )
+        raise NetprobeError(f"this data is the split {data.split!r} of {data.name}, not {split!r}: load that one")
     return data if limit is None else data.take(limit, seed)

@@ -102,9 +102,7 @@ def _keys(files: Sequence[str], path: Path) -> dict[str, tuple[str, str]]:
     for part in ("all", *SPLITS):
         keys = [_matching(files, stems, part) for stems in (INPUT_KEYS, LABEL_KEYS)]
         if any(len(matches) > 1 for matches in keys):
-            raise NetprobeError(
-                f"{path} has several inputs or labels for {part!r} ({keys}): pass the pair (x, y)"
-            )
+            raise NetprobeError(f"{path} has several inputs or labels for {part!r} ({keys}): pass the pair (x, y)")
         if all(keys):
             found[part] = (keys[0][0], keys[1][0])
     if not found:

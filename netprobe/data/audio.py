@@ -115,9 +115,7 @@ def _one_channel(wave: np.ndarray, file: Path) -> np.ndarray:
     wave = _to_float(wave)
     peak = np.abs(wave).max()
     if not peak <= 1:
-        raise NetprobeError(
-            f"{file} has samples outside [-1, 1] (peak {peak:.4g}): divide them by their peak first"
-        )
+        raise NetprobeError(f"{file} has samples outside [-1, 1] (peak {peak:.4g}): divide them by their peak first")
     return (wave if wave.ndim == 1 else wave.mean(axis=1, dtype=np.float64)).astype(np.float32)
 
 
@@ -131,12 +129,8 @@ def _to_float(wave: np.ndarray) -> np.ndarray:
 def _check_rates(rates: Sequence[int], files: Sequence[Path]) -> None:
     counts = Counter(rates)
     if len(counts) > 1:
-        found = ", ".join(
-            f"{rate} Hz ({n}, e.g. {files[rates.index(rate)]})" for rate, n in counts.most_common()
-        )
-        raise NetprobeError(
-            f"recordings differ in sample rate: {found}. Pass resample=, e.g. resample={min(counts)}"
-        )
+        found = ", ".join(f"{rate} Hz ({n}, e.g. {files[rates.index(rate)]})" for rate, n in counts.most_common())
+        raise NetprobeError(f"recordings differ in sample rate: {found}. Pass resample=, e.g. resample={min(counts)}")
 
 
 def _common_length(waves: Sequence[np.ndarray], files: Sequence[Path]) -> int:

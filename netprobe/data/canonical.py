@@ -30,9 +30,7 @@ def as_labels(y: Any) -> np.ndarray:
             "If they are class indices, convert them: y.astype('int64')"
         )
     if labels.min() < 0:
-        raise NetprobeError(
-            f"labels must not be negative, the smallest is {labels.min()}: number the classes from 0"
-        )
+        raise NetprobeError(f"labels must not be negative, the smallest is {labels.min()}: number the classes from 0")
     return labels.astype(np.int64)
 
 
@@ -53,9 +51,7 @@ def layout_of(x: Any, layout: str | None = None) -> str:
         if layout not in LAYOUTS:
             raise unknown("layout", layout, LAYOUTS)
         if len(layout) != x.ndim:
-            raise NetprobeError(
-                f"layout={layout!r} needs {len(layout)} dims, the inputs are {tuple(x.shape)}"
-            )
+            raise NetprobeError(f"layout={layout!r} needs {len(layout)} dims, the inputs are {tuple(x.shape)}")
         return layout
     if x.ndim == 2:
         return "NL"

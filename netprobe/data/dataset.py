@@ -74,8 +74,7 @@ class Data:
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= self.num_classes:
             raise NetprobeError(
-                f"labels must lie in 0..{self.num_classes - 1} ({self.num_classes} classes), "
-                f"these lie in {low}..{high}"
+                f"labels must lie in 0..{self.num_classes - 1} ({self.num_classes} classes), these lie in {low}..{high}"
             )
 
     def __len__(self) -> int:

@@ -28,9 +28,7 @@ def digits(root: Path, split: str | None, *, download: bool = False) -> Source:
     members = np.flatnonzero(last_of_every_class(bunch.target) == (chosen == "test"))
     pixels = (bunch.images[members, None] / LEVELS).astype(np.float32)
     names = tuple(map(str, bunch.target_names))
-    return Source(
-        "digits", chosen, bunch.target[members], names, lambda index: torch.from_numpy(pixels[index])
-    )
+    return Source("digits", chosen, bunch.target[members], names, lambda index: torch.from_numpy(pixels[index]))
 
 
 def last_of_every_class(labels: np.ndarray) -> np.ndarray:

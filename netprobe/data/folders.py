@@ -15,9 +15,7 @@ from netprobe.errors import MissingData, NetprobeError
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = (
-    "a set is one folder a class, FOLDER/CLASS/FILE or FOLDER/train/CLASS/FILE with FOLDER/test/CLASS/FILE"
-)
+LAYOUT = "a set is one folder a class, FOLDER/CLASS/FILE or FOLDER/train/CLASS/FILE with FOLDER/test/CLASS/FILE"
 NOT_CLASSES = ("_background_noise_", "__MACOSX")
 
 
@@ -87,9 +85,7 @@ def _files(klass: Path, suffixes: Iterable[str]) -> list[Path]:
     visible = sorted(name for name in os.listdir(klass) if not name.startswith("."))
     kept = [name for name in visible if os.path.splitext(name)[1].lower() in suffixes]
     if not kept:
-        raise MissingData(
-            f"the class folder {klass} has no {'/'.join(suffixes)} file: add some, or remove the folder"
-        )
+        raise MissingData(f"the class folder {klass} has no {'/'.join(suffixes)} file: add some, or remove the folder")
     if len(kept) < len(visible):
         other = min(set(visible) - set(kept))
         logger.warning("%s: %d of other types ignored, such as %s", klass, len(visible) - len(kept), other)

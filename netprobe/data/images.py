@@ -26,9 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".pnm", ".tif", ".t
 MODES = {1: "L", 3: "RGB"}
 DEEP_MODES = ("I", "F")  # more than 8 bits a pixel; Pillow's conversion to 8 bits would clip them
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises for broken files
-WORTH_A_THREAD = (
-    64 * 64 * 3
-)  # values; decoding smaller images is over before a thread has been handed the work
+WORTH_A_THREAD = 64 * 64 * 3  # values; decoding smaller images is over before a thread has been handed the work
 
 
 def open_images(
@@ -104,9 +102,7 @@ def to_array(image: Image.Image, size: tuple[int, int] | None = None, channels: 
     from PIL import Image, ImageOps
 
     if image.mode.startswith(DEEP_MODES):
-        raise NetprobeError(
-            f"pixels of mode {image.mode} have more than 8 bits: convert the image to 8 bits first"
-        )
+        raise NetprobeError(f"pixels of mode {image.mode} have more than 8 bits: convert the image to 8 bits first")
     image = image.convert(MODES[channels])
     if size is not None and image.size != size[::-1]:
         image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)

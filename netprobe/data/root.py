@@ -30,11 +30,7 @@ def data_root(root: str | Path | None = None) -> Path:
 def missing(name: str, absent: Iterable[str], folder: Path, root: Path, remedy: str) -> MissingData:
     """The error for a set of which the files `absent` are not in `folder`: raise what this returns."""
     similar = [repr(p.name) for p in sorted(root.glob(f"{name}*")) if p.is_dir() and p != folder]
-    note = (
-        f" What is there is {', '.join(similar)}: another set, to be asked for by that name."
-        if similar
-        else ""
-    )
+    note = f" What is there is {', '.join(similar)}: another set, to be asked for by that name." if similar else ""
     return MissingData(
         f"data set {name!r} is missing: no {', '.join(absent)} in {folder}. {remedy}; if you have it "
         f"elsewhere, set root= or the environment variable NETPROBE_DATA.{note}"

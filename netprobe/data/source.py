@@ -58,9 +58,5 @@ def choose_split(split: str | None, available: Iterable[str], name: str) -> str:
     for candidate in meant.get(split, (split,)):
         if candidate in available:
             return candidate
-    whole = (
-        f"{name} has no train and test parts: leave split out, or pass 'all'."
-        if available == ("all",)
-        else ""
-    )
+    whole = f"{name} has no train and test parts: leave split out, or pass 'all'." if available == ("all",) else ""
     raise unknown(f"split of {name}", split or "test", available, whole)

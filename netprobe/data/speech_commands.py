@@ -47,9 +47,7 @@ def speech_commands(
 
 def _only(split: str, listing: Listing, part_of: Mapping[str, str]) -> Listing:
     kept = [i for i, file in enumerate(listing.files) if part_of.get(_key(file), "train") == split]
-    return replace(
-        listing, split=split, files=tuple(listing.files[i] for i in kept), labels=listing.labels[kept]
-    )
+    return replace(listing, split=split, files=tuple(listing.files[i] for i in kept), labels=listing.labels[kept])
 
 
 def _key(file: Path) -> str:

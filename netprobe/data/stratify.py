@@ -38,16 +38,12 @@ def check_count(n: int, available: int) -> int:
     """`n` as an int, or an error when there are not so many samples."""
     count = whole_number(n, "limit")
     if count > available:
-        raise NetprobeError(
-            f"limit={count} but there are {available} samples: choose a limit from 1 to {available}"
-        )
+        raise NetprobeError(f"limit={count} but there are {available} samples: choose a limit from 1 to {available}")
     return count
 
 
 def _rank_within(klass: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """How many earlier elements have the same class, for every element."""
     rank = np.empty(len(klass), np.int64)
-    rank[np.argsort(klass, kind="stable")] = np.arange(len(klass)) - np.repeat(
-        np.cumsum(sizes) - sizes, sizes
-    )
+    rank[np.argsort(klass, kind="stable")] = np.arange(len(klass)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return rank

@@ -75,9 +75,7 @@ def open_loader(
     def read(index: np.ndarray) -> Tensor:
         x, y = _read(loader, index)
         if not np.array_equal(as_labels(y), labels[index]):
-            raise NetprobeError(
-                f"{name}.targets disagrees with the labels of its items: pass tensors (x, y) instead"
-            )
+            raise NetprobeError(f"{name}.targets disagrees with the labels of its items: pass tensors (x, y) instead")
         return as_inputs(x, layout_of(x, layout))
 
     return Source(name, part, labels, class_names(labels, classes), read)
@@ -101,9 +99,7 @@ def classes_of(dataset: Dataset) -> Iterable[str] | None:
 
 def _check_sampler(loader: DataLoader) -> None:
     sampler = loader.sampler
-    shuffled = (
-        isinstance(sampler, RandomSampler) and not sampler.replacement and len(sampler) == len(loader.dataset)
-    )
+    shuffled = isinstance(sampler, RandomSampler) and not sampler.replacement and len(sampler) == len(loader.dataset)
     complete = isinstance(sampler, SequentialSampler) or shuffled
     if not isinstance(loader.dataset, IterableDataset) and not (
         complete and type(loader.batch_sampler) is BatchSampler
@@ -165,6 +161,4 @@ def _tensor(x: Any) -> Tensor:
 
 
 def _unequal(error: RuntimeError) -> NetprobeError:
-    return NetprobeError(
-        f"the items differ in shape ({error}): give the Dataset a transform that resizes them"
-    )
+    return NetprobeError(f"the items differ in shape ({error}): give the Dataset a transform that resizes them")

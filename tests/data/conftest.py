@@ -15,9 +15,7 @@ from scipy.io import wavfile
 def write_image() -> Callable[..., np.ndarray]:
     """Write an (H, W, C) or (H, W) uint8 image of random pixels; return the pixels."""
 
-    def write(
-        path: Path, height: int = 5, width: int = 7, channels: int | None = 3, seed: int = 0
-    ) -> np.ndarray:
+    def write(path: Path, height: int = 5, width: int = 7, channels: int | None = 3, seed: int = 0) -> np.ndarray:
         shape = (height, width) if channels is None else (height, width, channels)
         pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,9 +39,7 @@ def image_folder(tmp_path: Path, write_image: Callable[..., np.ndarray]) -> Path
 def write_wav() -> Callable[..., np.ndarray]:
     """Write a wav file of random samples; return them."""
 
-    def write(
-        path: Path, length: int = 40, rate: int = 8000, dtype: str = "int16", seed: int = 0
-    ) -> np.ndarray:
+    def write(path: Path, length: int = 40, rate: int = 8000, dtype: str = "int16", seed: int = 0) -> np.ndarray:
         random = np.random.default_rng(seed)
         if dtype.startswith("float"):
             wave = random.uniform(-1, 1, length).astype(dtype)

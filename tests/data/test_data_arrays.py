@@ -104,6 +104,7 @@ def test_a_layout_must_fit() -> None:
     [
         (NCHW.astype(np.float32), r"images must lie in \[0, 1\], these in \[0, 255\]: divide by 255"),
         (NCHW / 255 * 4 - 2, r"these in \[-2, 2\]: if they were normalised, undo it \(x \* std \+ mean\)"),
+        (NCHW / 255 - 0.5, r"these in \[-0.5, 0.5\]"),
         (NCHW / 255 * (1 + 1e-6), r"round-off, x\.clip\(0, 1\)"),
         (NCHW * 257.0, "divide by their full scale"),
         (NCHW.astype(np.int64), r"must be torch\.uint8 or floats in \[0, 1\], got torch\.int64"),
@@ -202,9 +203,7 @@ def test_npz_files_by_their_keys(tmp_path: Path, keys: tuple[str, str], split: s
 
 def test_npz_files_may_have_parts_and_class_names(tmp_path: Path) -> None:
     names = np.array(["ant", "bee", "cow"])
-    np.savez_compressed(
-        tmp_path / "m.npz", x_train=NCHW[:4], y_train=Y[:4], x_test=NCHW, y_test=Y, classes=names
-    )
+    np.savez_compressed(tmp_path / "m.npz", x_train=NCHW[:4], y_train=Y[:4], x_test=NCHW, y_test=Y, classes=names)
     assert load(tmp_path / "m.npz").classes == ("ant", "bee", "cow")
     assert len(load(tmp_path / "m.npz", "train")) == 4
     with pytest.raises(NetprobeError, match=r"unknown split of m 'val'.*valid choices: train, test"):
@@ -245,10 +244,12 @@ def test_truncated_files_are_named(tmp_path: Path, suffix: str, kept: int) -> No
         load(file if suffix == "npz" else (file, Y))
 
 
-def test_a_damaged_member_of_an_npz_is_found(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "a.npz", x=NCHW, y=Y)
+@pytest.mark.parametrize("x", [NCHW, np.zeros_like(NCHW)], ids=["wrong checksum", "invalid stream"])
+def test_a_damaged_member_of_an_npz_is_found(tmp_path: Path, x: np.ndarray) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=x, y=Y)
     raw = bytearray((tmp_path / "a.npz").read_bytes())
-    raw[200:210] = bytes(10)
+    start = raw.index(b"x.npy") + len("x.npy")
+    raw[start + 20 : start + 60] = b"\xff" * 40
     (tmp_path / "a.npz").write_bytes(raw)
     with pytest.raises(MissingData, match=r"a\.npz cannot be read"):
         load(tmp_path / "a.npz")

@@ -60,15 +60,13 @@ def test_inputs_are_float32_in_range(data: Data) -> None:
 
 
 def test_bytes_are_divided_by_255_correctly_rounded() -> None:
-    data = Data(
-        torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16), torch.zeros(1).long(), ("a",), "ramp"
-    )
+    data = Data(torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16), torch.zeros(1).long(), ("a",), "ramp")
     assert np.array_equal(data.inputs.numpy().ravel(), np.arange(256, dtype=np.float32) / np.float32(255))
 
 
 @SETS
 def test_what_is_handed_out_are_copies(data: Data) -> None:
-    before = data.inputs
+    before = data.inputs.clone()
     data.inputs.zero_()
     for batch in data.batches(3):
         batch.x.fill_(0.5)

@@ -39,9 +39,7 @@ def test_the_held_out_part_is_the_default(image_folder: Path) -> None:
     assert load(image_folder).hash == load(str(image_folder), "test").hash
 
 
-def test_a_bare_name_is_looked_for_in_the_data_root(
-    image_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bare_name_is_looked_for_in_the_data_root(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load("pets", root=image_folder.parent).hash == load(image_folder).hash
     monkeypatch.setenv("NETPROBE_DATA", str(image_folder.parent))
     assert load("pets").name == "pets"
@@ -68,15 +66,12 @@ def test_order_does_not_depend_on_that_of_the_file_system(image_folder: Path, wr
     write_image(image_folder / "test" / "cat" / "00.PNG")  # written last, sorted first; suffixes in any case
     data = load(image_folder, "test")
     expected = [
-        np.asarray(Image.open(image_folder / "test" / "cat" / f))
-        for f in ("0.png", "00.PNG", "1.png", "10.png")
+        np.asarray(Image.open(image_folder / "test" / "cat" / f)) for f in ("0.png", "00.PNG", "1.png", "10.png")
     ]
     assert [x.permute(1, 2, 0).tolist() for x in data.stored[:4]] == [x.tolist() for x in expected]
 
 
-def test_a_class_missing_from_one_part_does_not_shift_the_others(
-    image_folder: Path, write_image: Write
-) -> None:
+def test_a_class_missing_from_one_part_does_not_shift_the_others(image_folder: Path, write_image: Write) -> None:
     write_image(image_folder / "train" / "ant" / "0.png")
     data = load(image_folder, "test")
     assert data.classes == ("ant", "cat", "dog", "emu")

@@ -83,9 +83,7 @@ def test_a_missing_set_says_what_where_and_how(name: str, tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir()), "looking must not write"
 
 
-def test_a_similar_set_is_mentioned_but_never_taken(
-    tmp_path: Path, write_image: Callable[..., np.ndarray]
-) -> None:
+def test_a_similar_set_is_mentioned_but_never_taken(tmp_path: Path, write_image: Callable[..., np.ndarray]) -> None:
     write_image(tmp_path / "cifar10-jpeg" / "test" / "cat" / "0.png")
     with pytest.raises(MissingData, match=r"What is there is 'cifar10-jpeg': another set"):
         load("cifar10", root=tmp_path)
@@ -97,9 +95,7 @@ def test_a_similar_set_is_mentioned_but_never_taken(
     [("cifar-10", "cifar10"), ("MNIST", "mnist"), ("pet", "pets"), ("fashionmnist", "fashion-mnist")],
 )
 def test_an_unknown_name_offers_the_closest(image_folder: Path, name: str, meant: str) -> None:
-    (image_folder.parent / "MNIST" / "raw").mkdir(
-        parents=True
-    )  # where torchvision keeps mnist: not a set by itself
+    (image_folder.parent / "MNIST" / "raw").mkdir(parents=True)  # where torchvision keeps mnist: not a set by itself
     with pytest.raises(MissingData, match=rf"unknown data set '{name}': did you mean '{meant}'\?"):
         load(name, root=image_folder.parent)
 
@@ -141,9 +137,7 @@ def test_truncated_mnist_files_are_errors(mnist: tuple[Path, np.ndarray, np.ndar
     raw, *_ = mnist
     file = raw / "t10k-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(
-        MissingData, match=rf"'{name_of(raw)}' in .*raw is damaged .*delete that folder and fetch"
-    ):
+    with pytest.raises(MissingData, match=rf"'{name_of(raw)}' in .*raw is damaged .*delete that folder and fetch"):
         load(name_of(raw), root=raw.parents[1])
 
 
@@ -189,9 +183,7 @@ def test_cifar_files_are_read(
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 3, 32, 32), np.uint8)
     (tmp_path / folder).mkdir()
-    (tmp_path / folder / test).write_bytes(
-        pickle.dumps({"data": images.reshape(6, -1), labels: [0, 1, 2, 0, 1, 2]})
-    )
+    (tmp_path / folder / test).write_bytes(pickle.dumps({"data": images.reshape(6, -1), labels: [0, 1, 2, 0, 1, 2]}))
     (tmp_path / folder / meta).write_bytes(pickle.dumps({names: ["ant", "bee", "cow"]}))
     data = load(name, root=tmp_path)
     assert np.array_equal(data.stored.numpy(), images)
@@ -216,6 +208,13 @@ def test_imagenette_is_a_folder_with_names(tmp_path: Path, write_image: Callable
     data = load("imagenette", "test", root=tmp_path, size=6)
     assert (data.name, data.split, data.classes) == ("imagenette", "val", ("tench", "English springer"))
     with pytest.raises(NetprobeError, match="Pass size="):
+        load("imagenette", root=tmp_path)
+
+
+def test_a_half_of_imagenette_is_not_another_set(tmp_path: Path) -> None:
+    (tmp_path / "imagenette2" / "train").mkdir(parents=True)
+    (tmp_path / "imagenette2-160").mkdir()
+    with pytest.raises(MissingData, match="What is there is 'imagenette2-160': another set"):
         load("imagenette", root=tmp_path)
 
 

@@ -66,9 +66,7 @@ def test_cifar10_jpeg_has_the_class_order_of_cifar10(data_root: Path) -> None:
     assert data.classes == CIFAR10
     assert torch.bincount(data.labels).tolist() == [1000] * 10
     # CIFAR-10's channel means, as everybody normalises with (of the training images: hence 0.01).
-    torch.testing.assert_close(
-        data.inputs.mean((0, 2, 3)), torch.tensor([0.4914, 0.4822, 0.4465]), atol=0.01, rtol=0
-    )
+    torch.testing.assert_close(data.inputs.mean((0, 2, 3)), torch.tensor([0.4914, 0.4822, 0.4465]), atol=0.01, rtol=0)
     few = load("cifar10-jpeg", "test", root=data_root, limit=100, seed=3)
     assert few.hash == data.take(100, seed=3).hash
 

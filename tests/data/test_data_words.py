@@ -63,9 +63,7 @@ def test_the_rate_is_that_of_the_recordings_kept(words: Path, write_wav: Write) 
         ("float64", lambda wave: wave),
     ],
 )
-def test_every_sample_format_has_its_full_scale(
-    tmp_path: Path, write_wav: Write, dtype: str, value: Callable
-) -> None:
+def test_every_sample_format_has_its_full_scale(tmp_path: Path, write_wav: Write, dtype: str, value: Callable) -> None:
     wave = write_wav(tmp_path / "set" / "a" / "0.wav", dtype=dtype, length=1000)
     np.testing.assert_allclose(load(tmp_path / "set").inputs[0].numpy(), value(wave), rtol=2.0**-24, atol=0)
 
@@ -99,9 +97,7 @@ def test_mixed_lengths_need_a_length(words: Path, write_wav: Write) -> None:
 
 def test_mixed_rates_are_named(words: Path, write_wav: Write) -> None:
     write_wav(words / "yes" / "3.wav", rate=16000, length=80)
-    with pytest.raises(
-        NetprobeError, match=r"8000 Hz \(6, e\.g\. .*0\.wav\), 16000 Hz \(1, e\.g\. .*3\.wav\)"
-    ):
+    with pytest.raises(NetprobeError, match=r"8000 Hz \(6, e\.g\. .*0\.wav\), 16000 Hz \(1, e\.g\. .*3\.wav\)"):
         load(words)
 
 
@@ -111,9 +107,7 @@ def test_resampling_brings_rates_together(words: Path) -> None:
     wavfile.write(words / "yes" / "3.wav", 16000, tone)
     data = load(words, resample=8000, length=400)
     assert data.sample_rate == 8000
-    np.testing.assert_allclose(
-        data.inputs[-1].numpy(), resample_poly(tone.astype(float), 1, 2), atol=2.0**-24
-    )
+    np.testing.assert_allclose(data.inputs[-1].numpy(), resample_poly(tone.astype(float), 1, 2), atol=2.0**-24)
     # A tone far below both Nyquist rates survives, away from the ends where the filter sees zeros.
     np.testing.assert_allclose(data.inputs[-1, 30:-30].numpy(), tone[::2][30:-30], atol=2e-3)
 
@@ -197,9 +191,7 @@ def test_speech_commands_names_lost_recordings(commands: Path) -> None:
 
 
 def test_speech_commands_says_how_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        MissingData, match=r"no testing_list\.txt.*netprobe does not download it: unpack https"
-    ):
+    with pytest.raises(MissingData, match=r"no testing_list\.txt.*netprobe does not download it: unpack https"):
         load("speech-commands", root=tmp_path)
     with pytest.raises(NetprobeError, match="download= does not apply to 'speech-commands'"):
         load("speech-commands", root=tmp_path, download=True)

@@ -13,6 +13,7 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    RandomSampler,
     Subset,
     TensorDataset,
     WeightedRandomSampler,
@@ -104,9 +105,7 @@ def test_targets_that_lie_are_found() -> None:
         load(Known(y=2 - Y))
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}, {"shuffle": True}]
-)
+@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 4, "drop_last": True}, {"shuffle": True}])
 def test_loaders_are_read_once_in_the_order_of_the_dataset(options: dict, expected: str) -> None:
     assert load(DataLoader(Items(), **options)).hash == expected
     assert load(DataLoader(TensorDataset(X, Y), **options)).hash == expected
@@ -123,6 +122,7 @@ def test_loaders_keep_their_collate_function() -> None:
 @pytest.mark.parametrize(
     "options",
     [
+        {"sampler": RandomSampler(range(9), replacement=True)},
         {"sampler": WeightedRandomSampler([1.0] * 9, 9)},
         {"batch_sampler": [[0, 1], [5]]},
         {"sampler": [3, 4]},
