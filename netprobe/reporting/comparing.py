@@ -73,12 +73,13 @@ def _condition(data: xr.Dataset, dim: str = "perturbation") -> str:
 def _sites_below(data: xr.Dataset, reference: xr.Dataset, one: str, other: str) -> str:
     """At how many sites PSR is below that of the reference, and at how many the intervals are apart too."""
     below = data["psr_db"].values < reference["psr_db"].values
-    apart = below & (interval(data, "psr_db")[1] < interval(reference, "psr_db")[0])
+    highest, lowest = interval(data, "psr_db")[1], interval(reference, "psr_db")[0]
     sites = data["site"].values
-    return (
-        f"{other} has a lower PSR (L2) than {one} at {below.sum()} of {len(sites)} sites in the last third "
-        f"({sites[0]} to {sites[-1]}), at {apart.sum()} of them with 95 % intervals that do not overlap."
-    )
+    where = f"{sites[0]} to {sites[-1]}" if below.size > 1 else sites[0]
+    said = f"{other} has a lower PSR (L2) than {one} at {below.sum()} of {below.size} sites in the last third ({where})"
+    if below.any() and np.isfinite([highest, lowest]).all():
+        said += f", at {(below & (highest < lowest)).sum()} of them with 95 % intervals that do not overlap"
+    return f"{said}."
 
 
 def _intervals(rows: Iterable[Row], one: str, other: str) -> Iterator[str]:

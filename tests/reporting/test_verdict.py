@@ -139,6 +139,16 @@ def test_psr_is_compared_site_by_site(results):
     ) in list(compare(tree, "natural", "robust"))
 
 
+def test_psr_claims_no_more_than_there_is(results):
+    def said(tree, one, other):
+        return next(s for s in compare(tree, one, other) if "lower PSR" in s)
+
+    bare = edited(results, "/robust/psr", lambda data: data.drop_vars("psr_db_interval"))
+    assert said(bare, "natural", "robust").endswith("at 7 of 7 sites in the last third (layer3.0.conv1 to fc).")
+    one = synthetic_results(("natural", "robust"), sites=("conv1", "fc"), images=20)
+    assert said(one, "robust", "natural").endswith("at 0 of 1 sites in the last third (fc).")
+
+
 def test_intervals_are_compared(results):
     said = list(compare(results, "natural", "robust"))
     assert any(s.startswith("Exponent α") and s.endswith("the intervals do not overlap.") for s in said)
