@@ -72,7 +72,7 @@ def _eigenvalues(ax: Axes, entry: Measured) -> Artist:
     ranks, values = _resolved(entry.data)
     first = values[0] if values.size else np.nan
     style = look(entry.index) | {"linestyle": "none", "markersize": 3, "alpha": 0.75}
-    named = plain(f"{entry.model}  {exponent(entry.data)}".strip())
+    named = plain(": ".join(filter(None, (entry.model, exponent(entry.data)))))
     points = ax.plot(ranks, values / first, label=named, **style)[0]
     if np.isfinite(entry.data["alpha"]) and np.isfinite(first):
         _fit(ax, entry, first)

@@ -52,5 +52,7 @@ def _cells(entry: Measured, numbers: Numbers) -> dict[str, str]:
 def _names(entry: Measured, dim: str) -> list[str]:
     if dim in ("condition", "perturbation"):
         return list(map(str, conditions(entry.data, dim)))
-    labels = entry.data[dim].values if dim in entry.data.coords else np.arange(entry.data.sizes[dim])
-    return [f"image {label}" if dim == "image" else str(label) for label in labels]
+    if dim == "image":
+        index = entry.data["index"].values if "index" in entry.data else np.arange(entry.data.sizes[dim])
+        return [f"#{number}" for number in index]
+    return list(map(str, entry.data[dim].values))

@@ -149,7 +149,7 @@ def test_spectrum_points_fit_and_band(results):
     assert ax.get_ylabel() == "Eigenvalue of the covariance / first"
     assert title(ax) == "layer2.0.conv1, channel spectrum, clean images"
     alpha, (low, high) = data["alpha"].item(), data["alpha_interval"].values
-    assert legend(ax)[0] == f"natural  α = {alpha:.2f} [{low:.2f}, {high:.2f}]"
+    assert legend(ax)[0] == f"natural: α = {alpha:.2f} [{low:.2f}, {high:.2f}]"
 
     points, fit = ax.lines[:2]
     ranks = np.arange(1, 49)  # 48 is the numerical rank of the synthetic spectra
@@ -171,7 +171,7 @@ def test_spectrum_takes_the_last_site_with_a_fit(results):
     data["alpha"][..., -2:] = np.nan
     assert title(plots.plot_spectrum(data.assign_attrs(model="m"))).startswith(f"{SITES[-3]},")
     ax = plots.plot_spectrum(data.assign_attrs(model="m"), site="fc")
-    assert legend(ax) == ["m  no power-law fit"]
+    assert legend(ax) == ["m: no power-law fit"]
     assert len(ax.lines) == 1
 
 

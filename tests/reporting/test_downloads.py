@@ -55,6 +55,13 @@ def test_the_table_shows_what_is_drawn(results):
     assert shown.caption == "Perturbation-to-signal ratio (dB), pgd ε=8/255"
 
 
+def test_images_are_named_by_their_place_in_the_data(results):
+    shown = numbers_table(measured(results, "gradcam"), next(s.numbers for s in SECTIONS if s.metric == "gradcam"))
+    assert [name for name, _ in shown.rows] == [f"#{7 + k}" for k in range(6)]
+    bare = measured(results["robust"]["gradcam"].to_dataset().drop_vars("index"), "gradcam")
+    assert numbers_table(bare, next(s.numbers for s in SECTIONS if s.metric == "gradcam")).rows[0][0] == "#0"
+
+
 def test_netcdf_is_the_results(results, tmp_path):
     one = xr.DataTree.from_dict({"/m/psr": results["robust"]["psr"].to_dataset()})
     (tmp_path / "results.nc").write_bytes(netcdf(one))
