@@ -129,5 +129,5 @@ def _label(ax: Axes, rows: Sequence[str], columns: np.ndarray) -> None:
 def _colour_bar(ax: Axes) -> None:
     scale = ScalarMappable(Normalize(-1, 1), MAP)
     bar = ax.figure.colorbar(scale, ax=ax, location="bottom", shrink=0.6, aspect=40, pad=0.02, ticks=[-1, 0, 1])
-    bar.set_label("← against      for the class →")
+    bar.set_label("← against\u2003\u2003for the class →")
     bar.outline.set_visible(False)
