@@ -25,7 +25,8 @@ _PUBLIC = {
         "BIM", "FGSM", "GaussianNoise", "L1", "L2", "Linf", "PGD", "SaltAndPepper", "UniformNoise", "sweep",
     ],
     "netprobe.plots": [
-        "plot_accuracy", "plot_cka", "plot_correlation_shift", "plot_gradcam", "plot_psr", "plot_psr_ridge", "plot_snr",
+        "plot_accuracy", "plot_alpha", "plot_cka",
+        "plot_correlation_shift", "plot_gradcam", "plot_psr", "plot_psr_ridge", "plot_snr",
         "plot_sparsity", "plot_spectrum",
     ],
     "netprobe.preflight": ["check"],

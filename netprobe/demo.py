@@ -11,6 +11,7 @@ from torch import nn
 
 from netprobe import data, perturb
 from netprobe.attribution import grad_cam
+from netprobe.metrics import Hoyer
 from netprobe.models import digits_cnn
 from netprobe.outcome import write
 from netprobe.probing import probe
@@ -21,6 +22,7 @@ EPS = 0.15
 
 TRAINING = perturb.PGD(eps=EPS, steps=7)
 PERTURBATIONS = {"pgd": perturb.PGD(eps=EPS, steps=20), "noise": perturb.GaussianNoise(std=EPS)}
+METRICS = ["psr", "snr", Hoyer(sites="relu"), "spectrum", "correlation"]
 
 
 def trained(seed: int = 0, progress: bool = True) -> dict[str, nn.Module]:
@@ -28,10 +30,17 @@ def trained(seed: int = 0, progress: bool = True) -> dict[str, nn.Module]:
     torch.manual_seed(seed)
     natural = digits_cnn()
     robust = copy.deepcopy(natural)
-    train, settings = data.load("digits", "train"), TrainSettings(seed=seed)
+    train = data.load("digits", "train")
     return {
-        "natural": fit(natural, train, settings, name="training natural", progress=progress),
-        "robust": fit(robust, train, settings, attack=TRAINING, name="training robust", progress=progress),
+        "natural": fit(natural, train, TrainSettings(seed=seed), name="training natural", progress=progress),
+        "robust": fit(
+            robust,
+            train,
+            TrainSettings(batch_size=128, seed=seed),
+            attack=TRAINING,
+            name="training robust",
+            progress=progress,
+        ),
     }
 
 
@@ -39,7 +48,7 @@ def demo(out: str | Path = "runs/demo", seed: int = 0, progress: bool = True) ->
     """Train, probe and compare; results, figures and report go to the folder `out`. Returns the results."""
     models = trained(seed, progress)
     test = data.load("digits", "test")
-    tree = probe(models, test, PERTURBATIONS, sites="conv,linear", seed=seed, progress=progress)
+    tree = probe(models, test, PERTURBATIONS, METRICS, sites="conv,linear", seed=seed, progress=progress)
     for name, model in models.items():
         maps = grad_cam(model, test, perturbations=PERTURBATIONS, limit=4, seed=seed)
         tree[f"{name}/gradcam"] = xr.DataTree(maps)

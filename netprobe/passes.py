@@ -149,7 +149,7 @@ class Pass:
             return logits_of(self.model(inputs), len(inputs))
 
     def _one_by_one(self, inputs: Tensor, sites: list[Site], images: Tensor, update: Callable) -> Tensor:
-        """For models whose samples interact: condition by condition, a batch of activations kept until all are there."""
+        """For models whose samples interact: each condition by itself, its activations kept until all are there."""
         seen: dict[Site, list[Tensor]] = {site: [] for site in sites}
         logits = []
         with listening(self.model, sites, lambda site, tensor: seen[site].append(tensor.clone())):

@@ -86,7 +86,8 @@ def _excluded(pattern: Pattern) -> tuple[bool, Pattern]:
 
 def _matching(sites: Sequence[Site], pattern: Pattern) -> list[Site]:
     where, body = _where(pattern)
-    matches = _predicate(body, {_spellings(site)[1].partition("/")[0] for site in sites})
+    _unambiguous(body, sites)
+    matches = _predicate(body)
     found = [site for site in sites if site.where in where and matches(site)]
     if not found:
         names = [site.name for site in sites if site.where in where]
@@ -112,7 +113,16 @@ def _where(pattern: Pattern) -> tuple[tuple[str, ...], Pattern]:
     return (("input",) if pattern == "input" else ("output",)), pattern
 
 
-def _predicate(pattern: Pattern, modules: set[str]) -> Callable[[Site], bool]:
+def _unambiguous(pattern: Pattern, sites: Sequence[Site]) -> None:
+    """A kind of layer must not be the name of a module of another kind: "conv" would say two things."""
+    kind = KINDS.get(pattern) if isinstance(pattern, str) else None
+    if kind and any(_spellings(site)[1].partition("/")[0] == pattern and not kind(site) for site in sites):
+        raise NetprobeError(
+            f"{pattern!r} is a kind of layer and a module's name here; write 'type:{pattern}' or 're:^{pattern}$'"
+        )
+
+
+def _predicate(pattern: Pattern) -> Callable[[Site], bool]:
     if isinstance(pattern, re.Pattern):
         return lambda site: pattern.search(site.name) is not None
     if isinstance(pattern, type):
@@ -120,14 +130,10 @@ def _predicate(pattern: Pattern, modules: set[str]) -> Callable[[Site], bool]:
     if callable(pattern):
         return pattern
     if pattern.startswith("re:"):
-        return _predicate(_compiled(pattern.removeprefix("re:")), modules)
+        return _predicate(_compiled(pattern.removeprefix("re:")))
     if pattern.startswith("type:"):
         name = pattern.removeprefix("type:")
         return KINDS.get(name) or _lineage(name)
-    if pattern in KINDS and pattern in modules:
-        raise NetprobeError(
-            f"{pattern!r} is a kind of layer and a module's name here; write 'type:{pattern}' or 're:^{pattern}$'"
-        )
     return KINDS.get(pattern) or (lambda site: any(fnmatch.fnmatchcase(name, pattern) for name in _spellings(site)))
 
 

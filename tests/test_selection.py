@@ -90,8 +90,7 @@ def test_torchvision_blocks():
     assert chosen(sites, "block") == [f"layer{i}.{b}" for i in (1, 2, 3, 4) for b in (0, 1)]
     assert len(chosen(sites, "conv")) == 20
     assert len(chosen(sites, "type:relu")) == 17  # one, and two calls in each of 8 blocks
-    with pytest.raises(NetprobeError, match="'relu' is a kind of layer and a module's name here"):
-        select(sites, "relu")
+    assert chosen(sites, "relu") == chosen(sites, "type:relu")  # a module called relu that is one leaves no doubt
     assert chosen(sites, "layer1.0.relu") == chosen(sites, "layer1.0.relu#*") == ["layer1.0.relu#0", "layer1.0.relu#1"]
     assert chosen(sites, "layer1.0.relu#1") == ["layer1.0.relu#1"]
     assert chosen(sites, "layer1.0.relu#1:in") == ["layer1.0.relu#1:in"]
@@ -127,11 +126,11 @@ def test_excluding_everything_is_an_error(sites):
 
 
 class Named(nn.Module):
-    """Its submodule has the name of a kind."""
+    """Its submodule has the name of a kind, and is of another."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.other = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 2)
+        self.conv, self.other = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Conv2d(4, 4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.other(self.conv(x)).flatten(1)
@@ -143,7 +142,7 @@ def test_a_kind_that_is_also_a_module_must_be_spelled_out(model):
     for pattern in ("conv", "conv:in", "~conv"):
         with pytest.raises(NetprobeError, match=r"'type:conv' or 're:\^conv\$'"):
             select(sites, pattern)
-    assert chosen(sites, "type:conv") == ["conv", "other"]
+    assert chosen(sites, "type:conv") == ["conv.0", "other"]
     assert chosen(sites, "re:^conv$") == ["conv"]
 
 

@@ -18,12 +18,12 @@ from netprobe.perturb import ImageGenerator, apply
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Adam with a one-cycle learning rate that peaks at `lr` after 30 % of the steps."""
+    """SGD with momentum 0.9 and a one-cycle learning rate that peaks at `lr` after a fifth of the steps."""
 
     epochs: int = 30
     batch_size: int = 64
-    lr: float = 1e-2
-    weight_decay: float = 0.0
+    lr: float = 0.1
+    weight_decay: float = 5e-4
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,9 +54,9 @@ def fit(
     device = next(model.parameters()).device
     inputs, labels = data.inputs.to(device), data.labels.to(device)
     shuffle = torch.Generator().manual_seed(settings.seed)
-    optimizer = torch.optim.Adam(model.parameters(), settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.SGD(model.parameters(), settings.lr, momentum=0.9, weight_decay=settings.weight_decay)
     steps = settings.epochs * -(-len(data) // settings.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=0.2)
     with tqdm(total=settings.epochs, desc=name, unit="epoch", disable=not progress) as bar:
         for epoch in range(settings.epochs):
             losses = []

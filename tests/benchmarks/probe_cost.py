@@ -8,9 +8,9 @@ The alternatives are
     bare    the paired forward passes alone: the same batches, clean and perturbed together, channels last, no hooks
     usual   the same analysis the usual way: hooks keep every activation as a numpy array, then numpy computes
 
-Times are CPU seconds with one thread (wall seconds with more); every round measures all rows in turn, and a ratio is the
-median over rounds of the ratio within a round. Perturbed images are clean ones plus a fixed pattern, so that no attack is
-timed. The two ways must agree (PSR and Hoyer to 1e-5, exponents and shifts to 1e-6), or the script fails.
+Times are CPU seconds with one thread (wall seconds with more); every round measures all rows in turn, and a ratio is
+the median over rounds of the ratio within a round. Perturbed images are clean ones plus a fixed pattern, so that no
+attack is timed. The two ways must agree (PSR and Hoyer to 1e-5, exponents and shifts to 1e-6), or the script fails.
 """
 
 from __future__ import annotations
