@@ -50,7 +50,7 @@ def demo(out: str | Path = "runs/demo", seed: int = 0, progress: bool = True) ->
     test = data.load("digits", "test")
     tree = probe(models, test, PERTURBATIONS, METRICS, sites="conv,linear", seed=seed, progress=progress)
     for name, model in models.items():
-        maps = grad_cam(model, test, perturbations=PERTURBATIONS, limit=4, seed=seed)
+        maps = grad_cam(model, test, perturbations=PERTURBATIONS, layer="relu4", limit=4, seed=seed)
         tree[f"{name}/gradcam"] = xr.DataTree(maps)
     for name, model in models.items():
         torch.save(model.state_dict(), _made(out) / f"{name}.pt")

@@ -33,7 +33,7 @@ def plot_spectrum(
     Parameters
     ----------
     results : what `npb.probe` returns with the metric "spectrum", or the Dataset of one model's "spectrum"
-    site : its name; None takes each model's last site with a fit
+    site : its name; None takes each model's site with the most ranks fitted
     definition : "channel", "pooled" or "unit": what counts as a variable
     condition : "clean" or a perturbation
     models, ax : as for `plot_psr`
@@ -52,15 +52,18 @@ def plot_spectrum(
     return ax
 
 
-def last_fitted(data: xr.Dataset) -> str:
-    """The last site whose exponent is defined; the last of all if none is."""
-    fitted = np.flatnonzero(np.isfinite(data["alpha"].values))
-    return str(data["site"].values[fitted[-1] if fitted.size else -1])
+def widest_fit(data: xr.Dataset) -> str:
+    """The site whose exponent rests on the most ranks, of several the last; the last of all if none is defined.
+
+    A power law over the ten eigenvalues of ten logits says nothing, so the last layer is rarely the one to look at.
+    """
+    ranks = np.where(np.isfinite(data["alpha"]), data["fit_last"] - data["fit_first"], -1).reshape(-1)
+    return str(data["site"].values[np.flatnonzero(ranks == ranks.max())[-1]])
 
 
 def _at(entry: Measured, definition: str, condition: str, site: str | None) -> Measured:
     data = pick(entry.data, definition=definition, condition=condition)
-    return entry._replace(data=pick(data, site=site or last_fitted(data)) if "site" in data.dims else data)
+    return entry._replace(data=pick(data, site=site or widest_fit(data)) if "site" in data.dims else data)
 
 
 def _sites(every: Iterable[Measured]) -> str:

@@ -20,7 +20,7 @@ from netprobe.plots.reading import (
     select,
     strongest_of_families,
 )
-from netprobe.plots.spectrum import last_fitted
+from netprobe.plots.spectrum import widest_fit
 from netprobe.reporting.estimates import Estimate, number, of_draws
 from netprobe.uncertainty import decibel, resampled_means
 
@@ -85,11 +85,11 @@ def psr_rows(results: xr.DataTree) -> Iterator[Row]:
 
 
 def alpha_rows(results: xr.DataTree) -> Iterator[Row]:
-    """Exponent of the clean eigenspectrum, first definition, at the last site with a fit."""
+    """Exponent of the clean eigenspectrum, first definition, at the site with the most ranks fitted."""
     every = every_model(results, "spectrum")
     for definition in every[0].data["definition"].values[:1] if every else []:
         chosen = select(every, definition=definition, condition="clean")
-        sites = {e.model: last_fitted(e.data) for e in chosen}
+        sites = {e.model: widest_fit(e.data) for e in chosen}
         estimates = {e.model: _read(e, "alpha", site=sites[e.model]) for e in chosen}
         quantity = f"Exponent α of the {definition} spectrum, clean, at {_named(sites)}"
         yield Row(quantity, "larger: variance in fewer dimensions", "", 2, estimates)

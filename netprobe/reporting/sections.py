@@ -68,7 +68,7 @@ def _snr(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
 def _spectrum(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     for definition in map(str, measured(results, "spectrum", models)[0].data["definition"].values):
         options = {"models": models, "definition": definition}
-        caption = f"Eigenvalues of the covariance at the last fitted site, {definition} definition"
+        caption = f"Eigenvalues of the covariance at the site with the most ranks fitted, {definition} definition"
         yield Figure(caption, partial(plots.plot_spectrum, results, **options))
         yield Figure(f"Exponent α at each site, {definition} definition", partial(plots.plot_alpha, results, **options))
 
