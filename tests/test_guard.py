@@ -52,7 +52,7 @@ def state_of(model: nn.Module) -> dict:
             for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
         ],
         "torch": torch.get_rng_state().tolist(),
-        "numpy": np.random.get_state()[1].tolist(),
+        "numpy": str(np.random.get_state(legacy=False)),
         "python": random.getstate(),
         "fused": torch.backends.mha.get_fastpath_enabled(),
         "grad mode": torch.is_grad_enabled(),

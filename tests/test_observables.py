@@ -62,7 +62,7 @@ BATCHINGS = {
     "whole": [list(range(IMAGES))],
     "single": [[i] for i in range(IMAGES)],
     "uneven": [[0, 1, 2, 3], [4], [5, 6, 7], [8, 9, 10]],
-    "shuffled": [[7, 2], [0, 10, 5], [1], [9, 8, 3, 4, 6]],
+    "shuffled": [[7, 2], [0, 10, 5], [1], [9, 3, 8, 4, 6]],
 }
 
 OBSERVABLES: dict[str, Callable[[], Observable]] = {

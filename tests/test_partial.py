@@ -118,9 +118,10 @@ def test_metrics_of_one_site_share_what_they_need():
     """Spectrum without and correlation with jackknife blocks read the same moments, kept in blocks."""
     part = gathered(metrics="spectrum,correlation")
     assert [len(keyed) for keyed in part.models["a"].observables.values()] == [1, 1, 1]
-    alone = gathered(metrics="spectrum").compute()
-    for name, values in alone["a/spectrum"].data_vars.items():  # float64 sums in another order
-        np.testing.assert_allclose(part.compute()["a/spectrum"][name], values, rtol=1e-9, atol=1e-12)
+    for metric in ("spectrum", "correlation"):
+        alone = gathered(metrics=metric).compute()[f"a/{metric}"]
+        for name, values in alone.data_vars.items():  # float64 sums in another order
+            np.testing.assert_allclose(part.compute()[f"a/{metric}"][name], values, rtol=1e-9, atol=1e-12)
 
 
 def test_a_budget_too_small_for_blocks_costs_the_interval_alone(caplog):

@@ -102,11 +102,11 @@ def test_models_that_view_or_overwrite_their_activations(dtype):
             self.conv, self.head = nn.Conv2d(channels, 4, 3), nn.Linear(4 * 4 * 3, 4)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.conv(2 * x - 1).flatten(1))
+            return self.head(self.conv(2 * x - 1).relu().flatten(1))
 
     class Careless(Plain):
         def forward(self, x: Tensor) -> Tensor:
-            x = self.conv(x.mul_(2).sub_(1))
+            x = self.conv(x.mul_(2).sub_(1)).relu_()
             return self.head(x.view(len(x), -1))
 
     for channels in (1, 3):

@@ -13,8 +13,8 @@ from netprobe.settings import ProbeSettings, in_bytes
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("2GiB", 2 * 2**30), ("500MB", 500 * 10**6), ("1.5 KiB", 1536), ("10B", 10), ("1000000", 10**6), (4096, 4096),
-        (" 3 GB ", 3 * 10**9), ("1e3MiB", 1000 * 2**20),
+        ("2GiB", 2 * 2**30), ("500MB", 500 * 10**6), ("1.5 KiB", 1536), ("10B", 10), ("3KB", 3000),
+        (" 3 GB ", 3 * 10**9), ("1e3MiB", 1000 * 2**20), ("1000000", 10**6), (4096, 4096),
     ],
 )  # fmt: skip
 def test_sizes(text, size):

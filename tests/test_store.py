@@ -91,6 +91,14 @@ def test_folders_are_made(tmp_path):
     assert atomically(tmp_path / "a" / "b" / "c", lambda part: part.write_text("x")).read_text() == "x"
 
 
+def test_who_reads_the_old_file_goes_on_reading_it(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with path.open() as reader:
+        atomically(path, lambda part: part.write_text("new"))
+        assert reader.read() == "old" and path.read_text() == "new"
+
+
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")

@@ -125,6 +125,17 @@ def test_correlations_stay_within_one():
     np.testing.assert_allclose(matrix, np.ones((3, 3)), rtol=1e-12)
 
 
+def test_a_unit_that_varies_in_its_last_bit_is_dead():
+    """float32's neighbours of 1000 are 6e-5 apart: the batch a constant is computed in may decide between them."""
+    rows = torch.rand(50, 2, dtype=torch.float32)
+    rows[:, 1] = torch.where(rows[:, 1] < 0.5, torch.tensor(1000.0), torch.tensor(1000.0).nextafter(torch.tensor(2e3)))
+    moments = Moments(2)
+    moments.update(rows)
+    matrix, alive = correlation(moments)
+    assert moments.covariance[1, 1] > 0
+    assert alive.tolist() == [True, False] and matrix.tolist() == [[pytest.approx(1), 0], [0, 0]]
+
+
 def test_unknown_units_are_errors():
     with pytest.raises(NetprobeError, match="unknown unit 'unit'"):
         CorrelationShift(unit="unit")
