@@ -108,15 +108,14 @@ class SNR(Metric):
             "1",
             "||f(x)||_2^2 / ||f(x') - f(x)||_2^2 per image",
         )
-        finite = np.where(np.isinf(ratio), np.nan, ratio)
         mean_db = variable(
-            dims, decibel(_mean(finite), 10), "mean SNR", "dB", "10 log10 of the mean of snr over images"
+            dims, decibel(_mean(ratio), 10), "mean SNR", "dB", "10 log10 of the mean of snr over images"
         )
         median = variable(
             dims, decibel(_median(ratio), 10), "median SNR", "dB", "10 log10 of the median of snr over images"
         )
         same = variable(dims, np.isinf(ratio).sum(-1), "unaffected", "images", "images whose tensor does not change")
-        bounds = bootstrap_interval(finite, lambda mean: decibel(mean, 10))
+        bounds = bootstrap_interval(ratio, lambda mean: decibel(mean, 10))
         return readings.dataset(
             {
                 "snr": snr,
@@ -135,7 +134,7 @@ def _norms(readings: Readings, key: tuple) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over images of what is defined; NaN if nothing is."""
+    """Mean over images of what is finite; NaN if nothing is."""
     defined = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(defined, values, 0).sum(-1) / defined.sum(-1)
