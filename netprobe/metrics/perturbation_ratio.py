@@ -108,9 +108,7 @@ class SNR(Metric):
             "1",
             "||f(x)||_2^2 / ||f(x') - f(x)||_2^2 per image",
         )
-        mean_db = variable(
-            dims, decibel(_mean(ratio), 10), "mean SNR", "dB", "10 log10 of the mean of snr over images"
-        )
+        mean_db = variable(dims, decibel(_mean(ratio), 10), "mean SNR", "dB", "10 log10 of the mean of snr over images")
         median = variable(
             dims, decibel(_median(ratio), 10), "median SNR", "dB", "10 log10 of the median of snr over images"
         )
