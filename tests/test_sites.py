@@ -7,7 +7,7 @@ from collections import namedtuple
 
 import pytest
 import torch
-from tiny import ConvNet, recorded, seeded
+from tiny import ConvNet, Recurrent, Tokens, recorded, seeded
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
@@ -190,18 +190,6 @@ def test_whole_numbers_and_scalars_are_no_sites():
 
 
 def test_lstm_with_the_images_on_axis_1():
-    class Recurrent(nn.Module):
-        """Reads the rows of an image in turn, time first."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(5, 4)
-            self.head = nn.Linear(4, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            states, _ = self.lstm(x.transpose(0, 1))
-            return self.head(states[-1])
-
     x = torch.rand(4, 6, 5)
     model = seeded(Recurrent)
     sites = named(model, x)
@@ -211,23 +199,6 @@ def test_lstm_with_the_images_on_axis_1():
     states, _ = model.lstm(x.transpose(0, 1))
     torch.testing.assert_close(found["lstm/0"], states.transpose(0, 1).detach(), rtol=0, atol=0)
     torch.testing.assert_close(found["lstm:in"], x, rtol=0, atol=0)
-
-
-class Tokens(nn.Module):
-    """Rows of an image as tokens through one nn.TransformerEncoder layer."""
-
-    def __init__(self, batch_first: bool) -> None:
-        super().__init__()
-        self.batch_first = batch_first
-        layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=11, batch_first=batch_first)
-        self.embed = nn.Linear(5, 8)
-        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=batch_first)
-        self.head = nn.Linear(8, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x)
-        x = self.encoder(x if self.batch_first else x.transpose(0, 1))
-        return self.head(x.mean(1 if self.batch_first else 0))
 
 
 @pytest.mark.parametrize("batch_first", [True, False])

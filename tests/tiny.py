@@ -41,6 +41,36 @@ class ConvNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Recurrent(nn.Module):
+    """Reads the rows of an image in turn, time first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.lstm(x.transpose(0, 1))
+        return self.head(states[-1])
+
+
+class Tokens(nn.Module):
+    """Rows of an image as tokens through one nn.TransformerEncoder layer."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=11, batch_first=batch_first)
+        self.embed = nn.Linear(5, 8)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=batch_first)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = self.encoder(x if self.batch_first else x.transpose(0, 1))
+        return self.head(x.mean(1 if self.batch_first else 0))
+
+
 def seeded(build: Callable[..., nn.Module], *args, seed: int = 0, **kwargs) -> nn.Module:
     """`build(...)` with weights that depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
