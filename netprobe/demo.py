@@ -20,6 +20,8 @@ from netprobe.training import TrainSettings, fit
 EPS = 0.15
 """Budget of the demo's attack: 2.4 of the 16 grey levels of scikit-learn's digits."""
 
+EPOCHS = 30
+
 TRAINING = perturb.PGD(eps=EPS, steps=7)
 PERTURBATIONS = {"pgd": perturb.PGD(eps=EPS, steps=20), "noise": perturb.GaussianNoise(std=EPS)}
 METRICS = ["psr", "snr", Hoyer(sites="relu"), "spectrum", "correlation"]
@@ -32,11 +34,11 @@ def trained(seed: int = 0, progress: bool = True) -> dict[str, nn.Module]:
     robust = copy.deepcopy(natural)
     train = data.load("digits", "train")
     return {
-        "natural": fit(natural, train, TrainSettings(seed=seed), name="training natural", progress=progress),
+        "natural": fit(natural, train, TrainSettings(EPOCHS, seed=seed), name="training natural", progress=progress),
         "robust": fit(
             robust,
             train,
-            TrainSettings(batch_size=128, seed=seed),
+            TrainSettings(EPOCHS, batch_size=128, seed=seed),
             attack=TRAINING,
             name="training robust",
             progress=progress,

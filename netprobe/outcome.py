@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import xarray as xr
 
+from netprobe.plots import save
+from netprobe.plots.reading import models_with
+from netprobe.reporting import report
+from netprobe.reporting.sections import SECTIONS
 from netprobe.store import save_results
 
 RESULTS, REPORT, FIGURES = "results.nc", "report.html", "figures"
@@ -14,42 +21,33 @@ RESULTS, REPORT, FIGURES = "results.nc", "report.html", "figures"
 
 def write(tree: xr.DataTree, folder: str | Path) -> Path:
     """Write `results.nc`, `figures/*.svg` and `report.html` into `folder`. Returns the folder."""
-    folder = Path(folder)
-    save_results(tree, folder / RESULTS)
-    write_figures(tree, folder / FIGURES)
-    write_report(tree, folder)
-    return folder
+    save_results(tree, Path(folder) / RESULTS)
+    draw(tree, folder)
+    return Path(folder)
 
 
-def write_report(tree: xr.DataTree, folder: str | Path) -> Path:
-    """Write `report.html` into `folder`, naming the `results.nc` beside it. Returns the page's path."""
-    from netprobe.reporting import report
-
+def draw(tree: xr.DataTree, folder: str | Path) -> Path:
+    """Write `figures/*.svg` and `report.html` into `folder`, which holds `results.nc`. Returns the page's path."""
+    figures = Path(folder) / FIGURES
+    figures.mkdir(parents=True, exist_ok=True)
+    for name, plot in _plots(tree):
+        axes = plot()
+        save(axes, figures / f"{name}.svg")
+        plt.close(axes.figure)
     return report(tree, Path(folder) / REPORT, complete=Path(folder) / RESULTS)
 
 
-def write_figures(tree: xr.DataTree, folder: str | Path) -> list[Path]:
-    """Write every plot whose metric is in `tree`, as SVG. Returns the paths."""
-    from netprobe.plots import save
+def _plots(tree: xr.DataTree) -> Iterator[tuple[str, partial]]:
+    """The plots of the report, each with a name for its file."""
+    for section in SECTIONS:
+        models = models_with(tree, section.metric)
+        for figure in section.figures(tree, models) if models else ():
+            yield _file_name(figure.draw, models), figure.draw
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return [save(drawn, Path(folder) / f"{name}.svg") for name, drawn in _drawn(tree)]
 
-
-def _drawn(tree: xr.DataTree) -> Iterator[tuple]:
-    from netprobe import plots
-
-    metrics = {metric for model in tree.children.values() for metric in model.children}
-    plots_of = {
-        "accuracy": ("plot_accuracy",),
-        "psr": ("plot_psr", "plot_psr_ridge"),
-        "snr": ("plot_snr",),
-        "hoyer": ("plot_sparsity",),
-        "spectrum": ("plot_spectrum", "plot_alpha"),
-        "correlation": ("plot_correlation_shift",),
-        "cka": ("plot_cka",),
-        "gradcam": ("plot_gradcam",),
-    }
-    for metric, names in plots_of.items():
-        if metric in metrics:
-            yield from ((name.removeprefix("plot_"), getattr(plots, name)(tree)) for name in names)
+def _file_name(plot: partial, models: list[str]) -> str:
+    """The plot's name and what sets it apart: "psr-pgd", "spectrum-channel", "psr_ridge-natural"."""
+    drawn = plot.keywords.get("models", models)
+    apart = [plot.keywords.get(key) for key in ("perturbation", "definition")] + (drawn if drawn != models else [])
+    name = "-".join([plot.func.__name__.removeprefix("plot_"), *filter(None, apart)])
+    return re.sub(r"[^\w.@-]+", "_", name)

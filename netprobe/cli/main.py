@@ -139,12 +139,10 @@ def compare(models: tuple[str, ...], out: str, gradcam: int, **options: Any) -> 
 @errors_as_usage
 def report(results: str, out: str | None) -> None:
     """Draw the figures and the report of a results.nc again."""
-    from netprobe.outcome import write_figures, write_report
+    from netprobe.outcome import draw
     from netprobe.store import open_results
 
-    folder, tree = Path(out or Path(results).parent), open_results(results)
-    write_figures(tree, folder / "figures")
-    click.echo(write_report(tree, folder))
+    click.echo(draw(open_results(results), out or Path(results).parent))
 
 
 @main.command()
@@ -163,7 +161,15 @@ def merge(parts: tuple[str, ...], out: str) -> None:
 
 @main.command()
 def perturbations() -> None:
-    """List the perturbations and their settings."""
+    """List the perturbations and their settings.
+
+    A perturbation is written NAME:SETTING=VALUE,...; numbers may be fractions. For example:
+
+    \b
+    pgd:eps=8/255,steps=40,restarts=5
+    pgd:eps=0.5,norm=l2,loss=cw
+    gaussian:std=0.1
+    """
     import dataclasses
 
     from netprobe.perturb import PERTURBATIONS
@@ -208,6 +214,8 @@ def _probed(models: tuple[str, ...], out: str, options: dict[str, Any], gradcam:
     if gradcam:
         _add_maps(tree, networks, images, named, gradcam, options["seed"])
     save_results(tree, Path(out) / "results.nc")
+    if partial.complete and options["shard"] == "0/1":  # a shard's part is still to be merged
+        (Path(out) / PARTIAL).unlink()
     return tree
 
 
