@@ -104,8 +104,8 @@ class Partial:
 
     @property
     def complete(self) -> bool:
-        """Whether every image and every kernel is done."""
-        return not any(part.pending or part.kernels_pending for part in self.models.values())
+        """Whether every image of the data set and every kernel is done."""
+        return all(part.images == part.layout.images and not part.kernels_pending for part in self.models.values())
 
     def compute(self) -> xr.DataTree:
         """The results so far: a tree /model/metric of Datasets; see `netprobe.probing.probe`."""
