@@ -30,6 +30,7 @@ VARIANTS = {
     "correlation, pooled": CorrelationShift(unit="pooled"),
 }
 CASES: dict[str, Metric] = {name: EXAMPLES.get(name, cls)() for name, cls in METRICS.items()} | VARIANTS
+COUNTS = ("silent", "live_units")  # defined whatever the numbers are
 N = 26
 SITES = "conv1,type:relu,head"
 
@@ -229,6 +230,22 @@ def test_degenerate_networks_and_data(metric, data, perturbations):
     for model, inputs in ((silent, data), (seeded(ConvNet), alike), (seeded(ConvNet), images(3)), (silent, images(1))):
         tree = run(model, inputs, noise, metric)
         assert f"ConvNet/{metric.name}" in {node.path.lstrip("/") for node in tree.subtree}
+
+
+@every_metric
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_networks_that_overflow(metric, data, value):
+    """No warning and no error: the numbers of the site before are as ever, those of the sites behind are NaN."""
+    broken = seeded(ConvNet)
+    noise = {"near": "gaussian:std=0.1", "far": "gaussian:std=0.2"}
+    expected = run(broken, data, noise, metric)
+    broken.conv2.bias.data.fill_(value)
+    tree = run(broken, data, noise, metric)
+    for path, values in variables(tree):
+        if "site" in values.dims:
+            np.testing.assert_array_equal(values.isel(site=0).values, expected[path].isel(site=0).values, err_msg=path)
+            if values.dtype.kind == "f" and values.name not in COUNTS:
+                assert values.isel(site=-1).isnull().all(), path
 
 
 @every_metric
