@@ -15,8 +15,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from netprobe.reductions import location_hoyer, norms
 from netprobe.sites import Site
-from netprobe.streaming import CHUNK, ImageTable, Moments
+from netprobe.streaming import ImageTable, Moments
 from netprobe.uncertainty import BLOCKS
 
 
@@ -43,11 +44,6 @@ class Observation:
     def flat(self) -> Tensor:
         """Shape (conditions, batch, units): every unit of the layer, in the order in which the rows hold them."""
         return self.rows.flatten(2)
-
-    def chunks(self) -> Iterator[slice]:
-        """Slices of the batch that fit the processor's cache."""
-        step = max(1, CHUNK // max(1, self.flat.shape[-1]))
-        yield from (slice(i, i + step) for i in range(0, len(self.images), step))
 
 
 @dataclass(frozen=True)
@@ -123,27 +119,9 @@ class Norms(PerImage):
         self.key = ("norms", *orders)
 
     def update(self, observation: Observation) -> None:
-        flat = observation.flat
-        values = flat.new_empty(len(observation.images), observation.conditions, len(self.orders))
-        for part in observation.chunks():
-            clean = flat[0, part]
-            scratch = torch.empty_like(clean)
-            self._norms(clean, scratch, values[part, 0])
-            for condition in range(1, observation.conditions):
-                torch.sub(flat[condition, part], clean, out=scratch)
-                self._norms(scratch, scratch, values[part, condition])
-        self.table.update(observation.images, values)
-
-    def _norms(self, x: Tensor, scratch: Tensor, out: Tensor) -> None:
-        """Write the norms of the rows of `x` to `out`; `scratch` may be `x` itself and is overwritten."""
-        for column, order in enumerate(self.orders):
-            if order == "2":
-                out[:, column] = torch.linalg.vector_norm(x, dim=1)
-        if self.orders != ("2",):  # |x| once for both; torch's own vector_norm(ord=1, inf) is 8 to 50 times slower
-            torch.abs(x, out=scratch)
-        for column, order in enumerate(self.orders):
-            if order != "2":
-                out[:, column] = scratch.sum(1) if order == "1" else scratch.amax(1)
+        clean, *perturbed = observation.flat
+        values = [norms(clean, self.orders), *(norms(x, self.orders, minus=clean) for x in perturbed)]
+        self.table.update(observation.images, torch.stack(values, 1))
 
 
 class LocationHoyer(PerImage):
@@ -158,25 +136,8 @@ class LocationHoyer(PerImage):
     key = ("hoyer",)
 
     def update(self, observation: Observation) -> None:
-        rows = observation.rows.flatten(0, 1)
-        absolute, squared = (rows.new_empty(rows.shape[:2]) for _ in range(2))
-        ones = rows.new_ones(rows.shape[2])
-        step = max(1, CHUNK // max(1, rows[0].numel()))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            scratch = torch.abs(part)  # one matrix-vector product sums over channels faster than sum(-1) does
-            torch.matmul(scratch, ones, out=absolute[start : start + step])
-            torch.matmul(torch.mul(part, part, out=scratch), ones, out=squared[start : start + step])
-        values = self._average(absolute, squared, rows.shape[2])
+        values = location_hoyer(observation.rows.flatten(0, 1))
         self.table.update(observation.images, values.unflatten(0, observation.rows.shape[:2]).transpose(0, 1))
-
-    @staticmethod
-    def _average(absolute: Tensor, squared: Tensor, channels: int) -> Tensor:
-        silent = squared == 0
-        ratio = (absolute.square_().div_(squared) - 1).div_(channels - 1 if channels > 1 else torch.nan)
-        spoken = (~silent).sum(1)
-        mean = ratio.masked_fill_(silent, 0).sum(1) / torch.where(spoken > 0, spoken, torch.nan)
-        return torch.stack([mean, silent.mean(1, dtype=mean.dtype)], -1)
 
 
 class ConditionMoments(Observable):

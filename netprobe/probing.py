@@ -164,7 +164,10 @@ def _start(
 ) -> Partial:
     """Sites chosen, settings checked, pre-flight done: everything that can go wrong goes wrong here."""
     settings = dataclasses.asdict(chosen)
-    run = {k: settings.pop(k) for k in ("batch_size", "device", "memory", "shard", "progress", "strict", "preflight")}
+    run = {
+        k: settings.pop(k)
+        for k in ("batch_size", "compile", "device", "memory", "shard", "progress", "strict", "preflight")
+    }
     settings |= {"sites": repr(chosen.sites), "metrics": [repr(m) for m in metrics]}
     described = {name: perturb.describe(p) for name, p in named.items()}
     partial = Partial(

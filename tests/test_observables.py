@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from netprobe import observables, streaming
+from netprobe import reductions, streaming
 from netprobe.observables import ConditionMoments, Layout, LocationHoyer, Norms, Observable, Observation
 from netprobe.sites import Site
 from netprobe.uncertainty import BLOCKS
@@ -177,7 +177,7 @@ def test_any_memory_format(make):
 def test_images_are_taken_a_chunk_at_a_time(make, monkeypatch, chunk):
     tensor = activations("map")
     expected = fed(make, tensor, "map", BATCHINGS["whole"])
-    monkeypatch.setattr(observables, "CHUNK", chunk)
+    monkeypatch.setattr(reductions, "CHUNK", chunk)
     monkeypatch.setattr(streaming, "CHUNK", chunk)
     assert_numbers(fed(make, tensor, "map", BATCHINGS["whole"]), expected, 1e-10)
 
