@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from netprobe.reductions import location_hoyer, norms
+from netprobe.reductions import condition_norms, location_hoyer
 from netprobe.sites import Site
 from netprobe.streaming import ImageTable, Moments
 from netprobe.uncertainty import BLOCKS
@@ -119,9 +119,8 @@ class Norms(PerImage):
         self.key = ("norms", *orders)
 
     def update(self, observation: Observation) -> None:
-        clean, *perturbed = observation.flat
-        values = [norms(clean, self.orders), *(norms(x, self.orders, minus=clean) for x in perturbed)]
-        self.table.update(observation.images, torch.stack(values, 1))
+        values = condition_norms(observation.flat, self.orders)
+        self.table.update(observation.images, values.transpose(0, 1))
 
 
 class LocationHoyer(PerImage):

@@ -35,15 +35,16 @@ def fused(on: bool) -> Iterator[None]:
         _fusing = before
 
 
-def norms(x: Tensor, orders: tuple[str, ...] = ORDERS, minus: Tensor | None = None) -> Tensor:
-    """||x||_p, or ||x - minus||_p, of every row: (n, units) -> (n, order); p among "1", "2", "inf"."""
+def condition_norms(flat: Tensor, orders: tuple[str, ...] = ORDERS) -> Tensor:
+    """||x_0||_p of condition 0 and ||x_c - x_0||_p of the others: (condition, n, units) -> (condition, n, order)."""
     if _fusing:
-        every = _compiled(_three_norms)(x) if minus is None else _compiled(_three_difference_norms)(x, minus)
-        return every if orders == ORDERS else every[:, [ORDERS.index(order) for order in orders]]
-    out = x.new_empty(len(x), len(orders))
-    for part in _pieces(x):
-        piece = x[part] if minus is None else x[part] - minus[part]
-        _norms_of_piece(piece, orders, out[part])
+        every = _compiled(_condition_norms)(flat)
+        return every if orders == ORDERS else every[..., [ORDERS.index(order) for order in orders]]
+    clean, out = flat[0], flat.new_empty(*flat.shape[:2], len(orders))
+    for part in _pieces(clean):
+        _norms_of_piece(clean[part], orders, out[0, part])
+        for perturbed, place in zip(flat[1:], out[1:], strict=True):
+            _norms_of_piece(perturbed[part] - clean[part], orders, place[part])
     return out
 
 
@@ -77,13 +78,11 @@ def _norms_of_piece(x: Tensor, orders: tuple[str, ...], out: Tensor) -> None:
             out[:, column] = absolute.sum(1) if order == "1" else absolute.amax(1)
 
 
-def _three_norms(x: Tensor) -> Tensor:
+def _condition_norms(flat: Tensor) -> Tensor:
+    perturbed = torch.arange(len(flat), device=flat.device)[:, None, None] > 0
+    x = flat - torch.where(perturbed, flat[0], 0)
     absolute = x.abs()
-    return torch.stack([absolute.sum(1), (x * x).sum(1).sqrt(), absolute.amax(1)], 1)
-
-
-def _three_difference_norms(x: Tensor, minus: Tensor) -> Tensor:
-    return _three_norms(x - minus)
+    return torch.stack([absolute.sum(2), (x * x).sum(2).sqrt(), absolute.amax(2)], 2)
 
 
 def _hoyer(rows: Tensor) -> Tensor:

@@ -141,10 +141,10 @@ def _hooked(model: nn.Module, paths: set[str], callback: Callable[[str, int, str
         return hook
 
     try:
-        for path, module in model.named_modules():
-            if path in paths:
-                handles.append(module.register_forward_pre_hook(before(path), with_kwargs=True))
-                handles.append(module.register_forward_hook(after(path)))
+        for path in paths:
+            module = model.get_submodule(path)
+            handles.append(module.register_forward_pre_hook(before(path), with_kwargs=True))
+            handles.append(module.register_forward_hook(after(path)))
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
