@@ -62,7 +62,6 @@ def chosen(sites: list[Site], patterns: object) -> list[str]:
         ("all,~type:_ConvNd,~re:relu", ["head", "output"]),
         ("all:in,~relu:in", ["input", "conv1:in", "conv2:in", "head:in"]),
     ],
-    ids=str,
 )
 def test_patterns(sites, patterns, names):
     assert chosen(sites, patterns) == names

@@ -157,7 +157,7 @@ def test_repr_is_code_in_the_fields_units():
     assert eval(repr(shown), {"PGD": PGD}) == shown
 
 
-@pytest.mark.parametrize("perturbation", [*PERTURBATIONS, "pgd:eps=0.1", PGD(0.1), brighter, Shift(1)], ids=str)
+@pytest.mark.parametrize("perturbation", [*PERTURBATIONS, "pgd:eps=0.1", PGD(0.1), brighter, Shift(1)])
 def test_resolve_takes_specs_instances_and_callables(perturbation):
     if perturbation in PERTURBATIONS:
         perturbation = PERTURBATIONS[perturbation](0.05)
@@ -165,7 +165,7 @@ def test_resolve_takes_specs_instances_and_callables(perturbation):
     assert resolved == (PGD(0.1) if perturbation == "pgd:eps=0.1" else perturbation)
 
 
-@pytest.mark.parametrize("wrong", [PGD, None, 0.1, lambda x: x, lambda model, x, y: x], ids=repr)
+@pytest.mark.parametrize("wrong", [PGD, None, 0.1, lambda x: x, lambda model, x, y: x])
 def test_resolve_refuses_the_rest_early(wrong):
     with pytest.raises(NetprobeError, match=r"PGD\(eps=8/255\), or a function \(model, x, y, \*, generator\)"):
         resolve(wrong)
