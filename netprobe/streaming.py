@@ -112,29 +112,42 @@ class Moments:
 
 
 class ImageTable:
-    """A few numbers per image, kept for every image: rows may come in any order and are returned by image index."""
+    """A few numbers per image, kept for every image: rows may come in any order and are returned by image index.
+
+    Rows are copied into one growing block. Kept as they come, thousands of small tensors would each pin a piece of the
+    heap between the large activations, and memory would grow with the number of images after all.
+    """
 
     def __init__(self) -> None:
-        self._images: list[Tensor] = []
-        self._values: list[Tensor] = []
+        self.count = 0
+        self._images = torch.empty(0, dtype=torch.int64)
+        self._values = torch.empty(0)
 
     def update(self, images: Tensor, values: Tensor) -> None:
         """Add `values`, shape (images, ...), for the data-set positions `images`."""
-        self._images.append(images)
-        self._values.append(values)
+        end = self.count + len(images)
+        if end > len(self._images):
+            self._grow(max(end, 2 * len(self._images), 256), values)
+        self._images[self.count : end] = images
+        self._values[self.count : end] = values
+        self.count = end
+
+    def _grow(self, capacity: int, like: Tensor) -> None:
+        images, values = self._images[: self.count], self._values[: self.count]
+        self._images = images.new_empty(capacity)
+        self._values = (values if self.count else like).new_empty(capacity, *like.shape[1:])
+        if self.count:
+            self._images[: self.count], self._values[: self.count] = images, values
 
     def merge(self, other: ImageTable) -> ImageTable:
         """Add the images of `other`. Returns self."""
-        self._images += other._images
-        self._values += other._values
+        if other.count:
+            self.update(other._images[: other.count], other._values[: other.count])
         return self
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Image indices in ascending order, and their values in float64, shape (image, ...)."""
-        if not self._images:
-            return np.zeros(0, dtype=np.int64), np.zeros(0)
-        images = torch.cat([i.cpu() for i in self._images]).numpy()
-        values = torch.cat([v.double().cpu() for v in self._values]).numpy()
+        images, values = self._images[: self.count].numpy(), self._values[: self.count].double().cpu().numpy()
         order = np.argsort(images, kind="stable")
         return images[order], values[order]
 
