@@ -45,7 +45,7 @@ class ModelPart:
     @property
     def images(self) -> int:
         """Images seen."""
-        return len(self.outcomes.read()[0])
+        return self.outcomes.count
 
 
 @dataclass

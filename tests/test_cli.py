@@ -178,6 +178,18 @@ def test_normalisations():
         normalization("a:b")
 
 
+def test_without_perturbations_there_are_two_by_name():
+    assert named_perturbations(()) == {"pgd": "pgd:eps=8/255,steps=20", "gaussian": "gaussian:std=0.1"}
+
+
+def test_compare_needs_no_perturbation_to_draw_maps(checkpoint, tmp_path):
+    models = (f"a=digits_cnn@{checkpoint}", "b=digits_cnn")
+    few = ["--data", "digits", "--limit", "10", "--metrics", "psr", "--sites", "conv", "--gradcam", 1]
+    run("compare", *models, *few, "--no-preflight", "--no-progress", "-o", tmp_path)
+    maps = open_results(tmp_path / "results.nc")["a/gradcam"]
+    assert list(maps["condition"].values) == ["clean", "pgd", "gaussian"]
+
+
 def test_perturbations_are_named_by_kind_or_by_the_user():
     specs = ("pgd:eps=0.1", "pgd:eps=0.2,norm=l2", "noise=gaussian:std=0.1")
     assert named_perturbations(specs) == {

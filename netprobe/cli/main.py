@@ -124,13 +124,12 @@ def probe(models: tuple[str, ...], out: str, **options: Any) -> None:
 @errors_as_usage
 def compare(models: tuple[str, ...], out: str, gradcam: int, **options: Any) -> None:
     from netprobe.errors import NetprobeError
-    from netprobe.outcome import write
+    from netprobe.outcome import draw
 
     if len(models) < 2:
         raise NetprobeError("compare needs two models or more; `netprobe probe` takes one")
     tree = _probed(models, out, options, gradcam)
-    write(tree, out)
-    _show(tree, Path(out) / "report.html")
+    _show(tree, draw(tree, out))
 
 
 @main.command()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netprobe.errors import NetprobeError, unknown
+from netprobe.errors import NetprobeError
 
 FORM = """A MODEL is [NAME=]WHAT[@CHECKPOINT][,SETTING=VALUE...].
 
@@ -81,6 +81,6 @@ def load_all(arguments: Sequence[str], arch: str | None, **defaults: Any) -> dic
     names = [model.name for model in parsed]
     for name in names:
         if names.count(name) > 1:
-            raise unknown("second model of the name", name, set(names), "give each its own: NAME=WHAT@CHECKPOINT")
+            raise NetprobeError(f"several models are called {name!r}; give each its own name: NAME=WHAT@CHECKPOINT")
     given = {key: value for key, value in defaults.items() if value is not None}
     return {m.name: load(m.what, m.checkpoint, **(given | m.settings)) for m in parsed}

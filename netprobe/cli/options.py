@@ -74,12 +74,10 @@ perturb_flag = click.option(
 )
 
 
-def named_perturbations(specs: tuple[str, ...]) -> Mapping[str, str] | list[str]:
+def named_perturbations(specs: tuple[str, ...]) -> Mapping[str, str]:
     """Specs by name where they are named: "noise=gaussian:std=0.1"."""
-    if not specs:
-        return ["pgd:eps=8/255,steps=20", "gaussian:std=0.1"]
     named = {}
-    for spec in specs:
+    for spec in specs or ("pgd:eps=8/255,steps=20", "gaussian:std=0.1"):
         given, _, rest = spec.partition("=")
         kind = spec.partition(":")[0]
         if rest and ":" not in given:  # NAME=SPEC: the first "=" comes before the ":" of the settings
