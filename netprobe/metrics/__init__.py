@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from netprobe.errors import unknown
+from netprobe.errors import NetprobeError, unknown
 from netprobe.metrics.base import Metric, Readings
 from netprobe.metrics.correlation import CorrelationShift
 from netprobe.metrics.cross_validated import CrossValidatedSpectrum
@@ -33,16 +33,12 @@ METRICS: dict[str, type[Metric]] = {
 
 def resolve(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
     """Metric objects from names ("psr,snr", or a list of names and objects); each name once."""
-    names = metrics.split(",") if isinstance(metrics, str) else [metrics] if isinstance(metrics, Metric) else metrics
-    resolved = tuple(m if isinstance(m, Metric) else _by_name(m.strip()) for m in names)
-    for metric in resolved:
-        if sum(metric.name == other.name for other in resolved) > 1:
-            raise unknown(
-                "second metric of the name",
-                metric.name,
-                METRICS,
-                "give each metric once; run the probe again for more",
-            )
+    given = metrics.split(",") if isinstance(metrics, str) else [metrics] if isinstance(metrics, Metric) else metrics
+    resolved = tuple(m if isinstance(m, Metric) else _by_name(m.strip()) for m in given)
+    names = [metric.name for metric in resolved]
+    for name in names:
+        if names.count(name) > 1:
+            raise NetprobeError(f"the metric {name!r} is given twice; give each metric once, and probe again for more")
     return resolved
 
 
