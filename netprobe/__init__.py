@@ -19,7 +19,9 @@ _PUBLIC = {
     "netprobe.attribution": ["grad_cam"],
     "netprobe.checkpoints": ["load"],
     "netprobe.errors": ["CheckpointError", "MissingData", "NetprobeError"],
-    "netprobe.metrics": ["CKA", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Spectrum"],
+    "netprobe.metrics": [
+        "CKA", "ChannelMoments", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Spectrum",
+    ],
     "netprobe.partial": ["Partial"],
     "netprobe.perturb": [
         "BIM", "FGSM", "GaussianNoise", "L1", "L2", "Linf", "PGD", "SaltAndPepper", "UniformNoise", "sweep",

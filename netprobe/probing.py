@@ -50,7 +50,8 @@ def probe(
     models          an nn.Module on inputs in [0, 1], or several by name
     data            a `Data`, or anything `netprobe.data.load` takes
     perturbations   a spec ("pgd:eps=8/255,steps=20"), an instance, a callable (model, x, y, *, generator) -> x', a
-                    list of these, or a dict of them by name
+                    list of these, or a dict of them by name; None for clean images alone, where every metric can
+                    do without
     metrics, sites  names or objects; patterns (see `netprobe.metrics`, `netprobe.selection`)
     partial         file to flush to about twice a minute; if it holds the same probe, the run goes on from there
     settings        the other fields of `ProbeSettings`
@@ -81,8 +82,9 @@ def gather(
     """
     chosen = _settings(settings | {k: v for k, v in {"metrics": metrics, "sites": sites}.items() if v is not None})
     data = data if isinstance(data, Data) else load_data(data)
-    named = _perturbations(perturbations)
-    gathered = _start(_models(models), data, named, resolve(chosen.metrics), chosen)
+    metrics = resolve(chosen.metrics)
+    named = _perturbations(perturbations, metrics)
+    gathered = _start(_models(models), data, named, metrics, chosen)
     gathered = _resumed(gathered, partial)
     for name, model in _models(models).items():
         with _flushing(gathered, partial) as flush:
@@ -137,12 +139,14 @@ def _models(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]
     return named
 
 
-def _perturbations(given: Any) -> dict[str, Callable]:
+def _perturbations(given: Any, metrics: Sequence[Metric]) -> dict[str, Callable]:
     """Perturbations by name: as given, else by their own names, numbered where they repeat."""
+    if given is None and not any(metric.needs_perturbation for metric in metrics):
+        return {}
     if isinstance(given, Mapping):
         named = {name: perturb.resolve(p) for name, p in given.items()}
     else:
-        several = [given] if isinstance(given, str) or callable(given) else list(given)
+        several = [given] if isinstance(given, str) or callable(given) else list(given or ())
         named = {}
         for p in map(perturb.resolve, several):
             name = getattr(p, "name", None) or perturb.family(p)
@@ -151,7 +155,8 @@ def _perturbations(given: Any) -> dict[str, Callable]:
     if "clean" in named:
         raise NetprobeError("'clean' names the unperturbed images; give that perturbation another name")
     if not named:
-        raise NetprobeError("no perturbations given")
+        comparing = ", ".join(metric.name for metric in metrics if metric.needs_perturbation)
+        raise NetprobeError(f"no perturbations given" + (f", and {comparing} compare with one" if comparing else ""))
     return named
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from netprobe.errors import NetprobeError, unknown
 from netprobe.metrics.base import Metric, Readings
+from netprobe.metrics.channel_moments import ChannelMoments
 from netprobe.metrics.correlation import CorrelationShift
 from netprobe.metrics.cross_validated import CrossValidatedSpectrum
 from netprobe.metrics.perturbation_ratio import PSR, SNR
@@ -18,6 +19,7 @@ __all__ = [
     "METRICS",
     "PSR",
     "SNR",
+    "ChannelMoments",
     "CorrelationShift",
     "CrossValidatedSpectrum",
     "Hoyer",
@@ -27,7 +29,7 @@ __all__ = [
 ]
 
 METRICS: dict[str, type[Metric]] = {
-    cls.name: cls for cls in (PSR, SNR, Hoyer, Spectrum, CorrelationShift, CKA, CrossValidatedSpectrum)
+    cls.name: cls for cls in (PSR, SNR, Hoyer, Spectrum, CorrelationShift, CKA, CrossValidatedSpectrum, ChannelMoments)
 }
 
 

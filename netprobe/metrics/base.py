@@ -53,12 +53,15 @@ class Metric(ABC):
 
     at      "output" or "input": whether to listen to what the chosen sites return or to what they receive
     sites   patterns as in `netprobe.selection`, for this metric alone; None uses those of the probe
+
+    `needs_perturbation` is False for what clean images alone can tell.
     """
 
     at: str = "output"
     sites: str | None = None
 
     name: ClassVar[str]
+    needs_perturbation: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.at not in ("output", "input"):

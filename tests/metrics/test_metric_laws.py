@@ -147,7 +147,7 @@ def test_other_perturbations_and_sites_do_not_matter(metric, model, data, pertur
     more = {"noise": "gaussian:std=0.2"} | perturbations
     tree = npb.probe(model, data, more, metric, "all", dtype="float64", **QUIET)
     for path, expected in variables(whole(metric)):
-        shared = {"perturbation", "condition", "site", "rank"}.intersection(expected.dims)
+        shared = {"perturbation", "condition", "site", "rank", "channel"}.intersection(expected.dims)
         found = tree[path].sel({dim: expected[dim] for dim in shared})
         finite = np.isfinite(expected.values)
         scale = np.nanmax(np.abs(expected.values), initial=0, where=finite)
