@@ -156,7 +156,7 @@ def _perturbations(given: Any, metrics: Sequence[Metric]) -> dict[str, Callable]
         raise NetprobeError("'clean' names the unperturbed images; give that perturbation another name")
     if not named:
         comparing = ", ".join(metric.name for metric in metrics if metric.needs_perturbation)
-        raise NetprobeError(f"no perturbations given" + (f", and {comparing} compare with one" if comparing else ""))
+        raise NetprobeError("no perturbations given" + (f", and {comparing} compare with one" if comparing else ""))
     return named
 
 
