@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -55,18 +55,34 @@ class ImageGenerator(torch.Generator):
 
     def block(self, method: str, shape: Sequence[int]) -> Tensor:
         """The next draw of every row by `method` of numpy's Generator: a float32 CPU tensor of `shape`."""
-        if shape[0] != len(self.images):
+        self._check_rows(shape[0])
+        block = np.empty((shape[0], int(np.prod(shape[1:]))), dtype=np.float32)
+        for row, stream in zip(block, self._streams(), strict=True):
+            getattr(stream, method)(out=row, dtype=np.float32)
+        return torch.from_numpy(block).view(*shape)
+
+    def poisson(self, rates: Tensor) -> Tensor:
+        """The next draw of every row: Poisson counts of these (N, ...) rates, a CPU tensor of their dtype."""
+        self._check_rows(len(rates))
+        counts = np.empty(rates.shape, dtype=np.int64)
+        for row, rate, stream in zip(counts, rates.cpu().numpy(), self._streams(), strict=True):
+            row[...] = stream.poisson(rate)
+        return torch.from_numpy(counts).to(rates.dtype)
+
+    def _check_rows(self, rows: int) -> None:
+        if rows != len(self.images):
             raise NetprobeError(
-                f"the generator is for {len(self.images)} images, the batch has {shape[0]}: "
+                f"the generator is for {len(self.images)} images, the batch has {rows}: "
                 "make an ImageGenerator for every batch"
             )
-        block = np.empty((shape[0], int(np.prod(shape[1:]))), dtype=np.float32)
-        for row, image, draw in zip(block, self.images.tolist(), self._draws[self._rows], strict=True):
-            key, counter = np.array([self.seed_, image], np.uint64), np.array([0, 0, 0, draw], np.uint64)
-            stream = np.random.Generator(np.random.Philox(key=key, counter=counter))
-            getattr(stream, method)(out=row, dtype=np.float32)
+
+    def _streams(self) -> Iterator[np.random.Generator]:
+        """Count a draw of every row, and return its streams."""
+        draws = self._draws[self._rows]
         self._draws[self._rows] += np.uint64(1)
-        return torch.from_numpy(block).view(*shape)
+        keys = (np.array([self.seed_, image], np.uint64) for image in self.images.tolist())
+        counters = (np.array([0, 0, 0, draw], np.uint64) for draw in draws)
+        return (np.random.Generator(np.random.Philox(key=k, counter=c)) for k, c in zip(keys, counters, strict=True))
 
 
 def normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -81,6 +97,13 @@ def normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
 def uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Fresh U[0, 1) numbers of the shape, dtype and device of `like`; generators as in `normal`."""
     return _draw(like, generator, "random", torch.rand)
+
+
+def poisson(rates: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Fresh Poisson counts of these rates, of their shape, dtype and device; generators as in `normal`."""
+    if isinstance(generator, ImageGenerator):
+        return generator.poisson(rates).to(rates.device)
+    return torch.poisson(rates.to(generator.device if generator is not None else "cpu"), generator).to(rates.device)
 
 
 def select(generator: torch.Generator | None, rows: Tensor) -> torch.Generator | None:
