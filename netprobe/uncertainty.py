@@ -60,6 +60,26 @@ def bootstrap_interval(
     return transform(np.moveaxis(bounds, 0, -1))
 
 
+def median_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the median of the n numbers `values`, exactly and without drawing.
+
+    In a resample, the m-th smallest number is at most the k-th smallest of `values` when at least m draws are, so
+
+        P(median* <= x_(k)) = P(Binomial(n, k/n) >= m),   m = (n + 1)/2
+
+    and the bounds are order statistics. For even n, where the median lies between two numbers, the lower one gives
+    the lower bound and the upper one the upper. (NaN, NaN) without numbers. Source: Efron (1982), The Jackknife, the
+    Bootstrap and Other Resampling Plans, section 10.2.
+    """
+    n = len(values)
+    if not n:
+        return np.nan, np.nan
+    ordered, k = np.sort(values), np.arange(1, n + 1)
+    reached = [stats.binom.sf(m - 1, n, k / n) for m in ((n + 1) // 2, n // 2 + 1)]
+    low, high = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    return float(ordered[np.argmax(reached[0] >= low)]), float(ordered[np.argmax(reached[1] >= high)])
+
+
 def jackknife_interval(estimate: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     """95 % interval of `estimate` from the values with each of g blocks of images left out, `left_out` (block, ...).
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from netprobe.uncertainty import bootstrap_interval, decibel, jackknife_interval, resampled_means, wilson
+from netprobe.uncertainty import (
+    bootstrap_interval,
+    decibel,
+    jackknife_interval,
+    median_interval,
+    resampled_means,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (517, 1000), (1, 1)])
@@ -127,3 +134,20 @@ def test_decibel():
     assert decibel(np.array([1.0, 10.0, 0.1])).tolist() == [0, 20, -20]
     assert decibel(np.array([1.0, 10.0, 0.0]), 10).tolist() == [0, 10, -np.inf]
     assert np.isnan(decibel(np.array(np.nan)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 16, 64])
+def test_median_interval_is_that_of_many_resamples(n):
+    values = np.random.default_rng(n).normal(size=n)
+    draws = np.random.default_rng(0).integers(0, n, (20_000, n))
+    medians = np.median(values[draws], axis=1)
+    low, high = median_interval(values)
+    # Bounds are order statistics, those of even n a little outside: at least 95 % lie between, and not much more.
+    assert np.mean(medians < low) <= 0.027 and np.mean(medians > high) <= 0.027
+    if n % 2:
+        assert (low, high) == tuple(np.quantile(medians, [0.025, 0.975], method="inverted_cdf"))
+    assert low <= np.median(values) <= high
+
+
+def test_median_interval_of_nothing():
+    assert np.isnan(median_interval(np.empty(0))).all()
