@@ -53,7 +53,8 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
         "order": ("site", np.arange(len(sites))),
         "depth": ("site", (1 + np.arange(len(sites))) / len(sites)),
     }
-    return {
+    layer = {"layer" if name == "site" else name: ("layer", values) for name, (_, values) in site.items()}
+    return weights(traits, layer, np.random.default_rng(len(sites))) | {
         "accuracy": accuracy(traits, images, label, rng),
         "psr": psr(traits, site, images, rng),
         "snr": snr(traits, site | {"site": ("site", [f"{name}:in" for name in sites])}, images, rng),
@@ -288,6 +289,97 @@ def gradcam(sites, rng, images, size: int = 32) -> xr.Dataset:
         attrs={"target_site": sites[-2]},
     )
     return described(data, stability=("stability of the map", "1", "Pearson correlation of clean and perturbed map"))
+
+
+def weights(traits, layer, rng) -> dict[str, xr.Dataset]:
+    return {
+        "singular_values": singular_values(traits, layer),
+        "filters": filters(traits, layer, rng),
+        "batch_norm": batch_norm(traits, layer, rng),
+        "batch_norm_drift": batch_norm_drift(traits, layer, rng),
+    }
+
+
+def singular_values(traits, layer) -> xr.Dataset:
+    depth, level = layer["depth"][1], np.linspace(0, 1, 64) ** 2
+    fatness = (1.0 if traits[1] > 0 else 2.0) + depth
+    normalized = (1 - level) ** fatness[:, None]
+    norm = 3.0 + depth * (5 if traits[1] > 0 else 2)
+    entropy = -np.log(normalized.clip(1e-9) / normalized.sum(1, keepdims=True)) * normalized
+    return described(
+        xr.Dataset(
+            {
+                "normalized": (("layer", "level"), normalized),
+                "operator_norm": ("layer", norm),
+                "operator_norm_upper": ("layer", 1.01 * norm),
+                "kernel_bound": ("layer", 1.4 * norm),
+                "log10_norm_product": np.log10(norm).sum(),
+                "effective_rank": ("layer", np.exp(entropy.sum(1) / normalized.sum(1))),
+                "stable_rank": ("layer", (normalized**2).sum(1)),
+                "median_normalized": ("layer", np.median(normalized, 1)),
+                "count": ("layer", np.full(len(depth), 64)),
+                "method": ("layer", ["circular"] * len(depth)),
+                "padding": ("layer", ["circular"] * len(depth)),
+                "note": ("layer", [""] * len(depth)),
+            },
+            coords=layer | {"level": level},
+        ),
+        operator_norm=("operator norm", "1", "largest singular value"),
+        median_normalized=("median singular value / largest", "1", "median of the normalised values"),
+    )
+
+
+def filters(traits, layer, rng) -> xr.Dataset:
+    depth = layer["depth"][1]
+    values = np.clip(0.64 - (0.0 if traits[1] > 0 else 0.4) * (1 - depth)[:, None] ** 3, 0, 1)
+    values = np.clip(values + 0.04 * rng.normal(size=(len(depth), 32)), 0, 1)
+    values[0, 16:] = np.nan
+    dead = np.arange(len(depth)) % 3
+    return described(
+        xr.Dataset(
+            {
+                "hoyer_filter": (("layer", "filter"), values),
+                "hoyer": ("layer", np.nanmean(values, 1)),
+                "hoyer_interval": (("layer", "bound"), np.nanmean(values, 1)[:, None] + [-0.01, 0.01]),
+                "hoyer_median": ("layer", np.nanmedian(values, 1)),
+                "hoyer_median_interval": (("layer", "bound"), np.nanmedian(values, 1)[:, None] + [-0.01, 0.01]),
+                "dead": ("layer", dead),
+                "dead_weights": ("layer", dead // 2),
+                "dead_batch_norm": ("layer", dead - dead // 2),
+                "note": ("layer", [""] * len(depth)),
+            },
+            coords=layer,
+        ),
+        hoyer=("squared Hoyer ratio of the filters", "1", "mean over live filters of h(w)"),
+        hoyer_filter=("squared Hoyer ratio of the filter", "1", "h(w)"),
+    )
+
+
+def batch_norm(traits, layer, rng) -> xr.Dataset:
+    shape = (len(layer["depth"][1]), 32)
+    normal, scale = rng.normal(size=shape), 1.0 if traits[1] > 0 else 0.5
+    quantities = {
+        "running_mean": scale * normal,
+        "running_variance": scale * np.exp(normal),
+        "gamma": 1 + 0.1 * normal,
+        "beta": np.where(np.arange(shape[0])[:, None] == 1, np.nan, 0.2 * normal),
+    }
+    return described(
+        xr.Dataset({name: (("layer", "channel"), values) for name, values in quantities.items()}, coords=layer)
+    )
+
+
+def batch_norm_drift(traits, layer, rng) -> xr.Dataset:
+    level = np.array([0.05, *strength()])[:, None] * (1 if traits[1] > 0 else 0.4) * (0.2 + layer["depth"][1])
+    quantities = {"mean_shift": level, "log_variance_ratio": 0.8 * level, "symmetric_kl": level**2}
+    intervals = {f"{name}_interval": values[..., None] * np.array([0.9, 1.1]) for name, values in quantities.items()}
+    return described(
+        xr.Dataset(
+            {name: (("condition", "layer"), values) for name, values in quantities.items()}
+            | {name: (("condition", "layer", "bound"), values) for name, values in intervals.items()},
+            coords=conditions("condition") | layer,
+        )
+    )
 
 
 def preflight(models) -> xr.Dataset:

@@ -2,27 +2,41 @@
 
 from netprobe.plots.accuracy import plot_accuracy
 from netprobe.plots.alpha import plot_alpha
+from netprobe.plots.batch_norm import plot_batch_norm
+from netprobe.plots.batch_norm_drift import plot_batch_norm_drift
 from netprobe.plots.cka import plot_cka
 from netprobe.plots.correlation_shift import plot_correlation_shift
 from netprobe.plots.drawing import save, style
+from netprobe.plots.effective_rank import plot_effective_rank
+from netprobe.plots.filter_hoyer import plot_filter_hoyer
 from netprobe.plots.gradcam import plot_gradcam
+from netprobe.plots.operator_norm import plot_operator_norm
 from netprobe.plots.psr import plot_psr
 from netprobe.plots.psr_ridge import plot_psr_ridge
+from netprobe.plots.singular_values import plot_singular_values
 from netprobe.plots.snr import plot_snr
 from netprobe.plots.sparsity import plot_sparsity
 from netprobe.plots.spectrum import plot_spectrum
+from netprobe.plots.tail_fatness import plot_tail_fatness
 
 __all__ = [
     "plot_accuracy",
     "plot_alpha",
+    "plot_batch_norm",
+    "plot_batch_norm_drift",
     "plot_cka",
     "plot_correlation_shift",
+    "plot_effective_rank",
+    "plot_filter_hoyer",
     "plot_gradcam",
+    "plot_operator_norm",
     "plot_psr",
     "plot_psr_ridge",
+    "plot_singular_values",
     "plot_snr",
     "plot_sparsity",
     "plot_spectrum",
+    "plot_tail_fatness",
     "save",
     "style",
 ]

@@ -18,7 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from netprobe.plots.reading import Measured, interval, label, same_sites
+from netprobe.plots.reading import Measured, along, interval, label, places, same_sites
 
 STYLE = Path(__file__).with_name("netprobe.mplstyle")
 INK = "#1f2328"
@@ -42,7 +42,7 @@ def styled(plot: Callable[P, Axes]) -> Callable[P, Axes]:
     def inside(*args: P.args, **kwargs: P.kwargs) -> Axes:
         with style():
             ax = plot(*args, **kwargs)
-            for axis in (ax.xaxis, ax.yaxis):
+            for axis in (axis for each in (ax, *ax.child_axes) for axis in (each.xaxis, each.yaxis)):
                 # Later ticks copy the first. Made now, or they take the style of whoever shows the figure.
                 axis.get_major_ticks(), axis.get_minor_ticks()
             return ax
@@ -114,7 +114,7 @@ def whiskers(ax: Axes, x: np.ndarray, entry: Measured, name: str, **options: obj
 
 
 def site_axis(ax: Axes, every: Sequence[Measured]) -> list[np.ndarray]:
-    """Label the x axis with the sites in run order; returns each model's positions.
+    """Label the x axis with the sites, or layers, in run order; returns each model's positions.
 
     Models that share their sites share the ticks. Others are placed by relative depth, because names that
     differ cannot be aligned honestly.
@@ -122,9 +122,9 @@ def site_axis(ax: Axes, every: Sequence[Measured]) -> list[np.ndarray]:
     if not same_sites(every):
         ax.set_xlabel("Relative depth in the network, 0 to 1")
         return [entry.data["depth"].values for entry in every]
-    names = every[0].data["site"].values
+    names = places(every[0].data)
     name_ticks(ax.xaxis, names)
-    ax.set_xlabel("Site, in run order")
+    ax.set_xlabel(f"{along(every[0].data).capitalize()}, in run order")
     return [np.arange(len(names))] * len(every)
 
 

@@ -17,7 +17,7 @@ from netprobe.plots.reading import (
     describe,
     label,
     perturbed,
-    same_sites,
+    require_same_sites,
     variable,
 )
 
@@ -48,7 +48,7 @@ def plot_psr_ridge(
     Bakiskan (2022), dissertation, Fig. 3.12. There, unlike here, perturbed images are cut to 8 bits first.
     """
     every = perturbed(results, "psr", models, perturbation, norm=norm)
-    _require_same_sites(every)
+    require_same_sites(every, "ridges")
     edges, beyond = _bins([_per_image(entry) for entry in every])
 
     sites = every[0].data["site"].values
@@ -59,14 +59,6 @@ def plot_psr_ridge(
     ax.set_xlabel(f"{label(every[0].data['psr'])}\n{beyond:.1%} of the values lie beyond the axis")
     heading(ax, f"{describe(every[0].data)}, {norm_name(norm)}", handles)
     return ax
-
-
-def _require_same_sites(every: Sequence[Measured]) -> None:
-    if not same_sites(every):
-        names = ", ".join(repr(entry.model) for entry in every)
-        raise NetprobeError(
-            f"ridges need the same sites in every model, and {names} differ: choose some with models=[...]"
-        )
 
 
 def _per_image(entry: Measured) -> np.ndarray:

@@ -13,15 +13,20 @@ import xarray as xr
 from netprobe.errors import NetprobeError, unknown
 
 NOT_A_MODEL = "preflight"
+OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
 
 # What every plot of a metric reads; a Dataset without it is of another metric.
 DRAWN = {
     "accuracy": ("accuracy",),
+    "batch_norm": ("running_mean", "running_variance", "gamma", "beta"),
+    "batch_norm_drift": ("mean_shift", "log_variance_ratio", "symmetric_kl"),
     "cka": ("cka",),
     "correlation": ("shift", "shift_per_pair"),
+    "filters": ("hoyer", "hoyer_filter"),
     "gradcam": ("map", "predicted"),
     "hoyer": ("hoyer",),
     "psr": ("psr_db",),
+    "singular_values": ("normalized", "operator_norm", "effective_rank", "median_normalized"),
     "snr": ("snr_db", "snr_median_db"),
     "spectrum": ("eigenvalues", "alpha", "log_prefactor", "fit_first", "fit_last"),
 }
@@ -74,10 +79,13 @@ def _require(metric: str, wanted: Sequence[str], having: Sequence[str], results:
     if not lacking and wanted:
         return
     there = sorted({metric for name in models_of(results) for metric in results[name].children})
+    remedy = (
+        "add it with npb.weights.analyse" if metric in OF_WEIGHTS else f"probe again with metrics=[..., {metric!r}]"
+    )
     narrower = f" or draw only models={having}" if having else ""
     raise NetprobeError(
         f"these results have no {metric!r} for {', '.join(map(repr, lacking)) or 'any model'} "
-        f"(measured: {', '.join(there) or 'nothing'}): probe again with metrics=[..., {metric!r}]{narrower}"
+        f"(measured: {', '.join(there) or 'nothing'}): {remedy}{narrower}"
     )
 
 
@@ -232,6 +240,26 @@ def describe(data: xr.Dataset, dim: str = "perturbation") -> str:
     return ""
 
 
+def along(data: xr.Dataset) -> str:
+    """The dimension that runs through the network: "layer" for what is read off the weights, otherwise "site"."""
+    return "layer" if "layer" in data.coords else "site"
+
+
+def places(data: xr.Dataset) -> np.ndarray:
+    """The names of the sites, or layers, in run order."""
+    return data[along(data)].values
+
+
 def same_sites(every: Sequence[Measured]) -> bool:
-    """Whether all models were read at sites of the same names in the same order."""
-    return all(np.array_equal(entry.data["site"].values, every[0].data["site"].values) for entry in every)
+    """Whether all models were read at sites (or layers) of the same names in the same order."""
+    return all(np.array_equal(places(entry.data), places(every[0].data)) for entry in every)
+
+
+def require_same_sites(every: Sequence[Measured], what: str) -> None:
+    """An error that names the models if their sites (or layers) differ."""
+    if not same_sites(every):
+        names = ", ".join(repr(entry.model) for entry in every)
+        raise NetprobeError(
+            f"{what} need the same {along(every[0].data)}s in every model, and {names} differ: "
+            "choose some with models=[...]"
+        )

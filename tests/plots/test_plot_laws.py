@@ -15,19 +15,28 @@ from synthetic_results import SITES, synthetic_results
 from netprobe import plots
 from netprobe.errors import NetprobeError
 from netprobe.plots.drawing import INK
+from netprobe.plots.reading import OF_WEIGHTS
 
 METRIC = {
     "plot_accuracy": "accuracy",
     "plot_alpha": "spectrum",
+    "plot_batch_norm": "batch_norm",
+    "plot_batch_norm_drift": "batch_norm_drift",
     "plot_cka": "cka",
     "plot_correlation_shift": "correlation",
+    "plot_effective_rank": "singular_values",
+    "plot_filter_hoyer": "filters",
     "plot_gradcam": "gradcam",
+    "plot_operator_norm": "singular_values",
     "plot_psr": "psr",
     "plot_psr_ridge": "psr",
+    "plot_singular_values": "singular_values",
     "plot_snr": "snr",
     "plot_sparsity": "hoyer",
     "plot_spectrum": "spectrum",
+    "plot_tail_fatness": "singular_values",
 }
+SHARED_SITES = ("plot_psr_ridge", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
 every_plot = pytest.mark.parametrize("name", METRIC)
 
 
@@ -43,7 +52,11 @@ def draw(name: str, *args, **kwargs) -> plt.Axes:
 def texts(ax: plt.Axes) -> list[str]:
     legend = ax.get_legend()
     named = [*legend.get_texts(), legend.get_title()] if legend else []
-    return [text.get_text() for text in [*named, ax.title, *ax.get_xticklabels(), *ax.get_yticklabels()]]
+    return [text.get_text() for text in [*named, ax.title, *tick_labels(ax)]]
+
+
+def tick_labels(ax: plt.Axes) -> list[mpl.text.Text]:
+    return [text for each in (ax, *ax.child_axes) for text in (*each.get_xticklabels(), *each.get_yticklabels())]
 
 
 def test_every_plot_is_enrolled():
@@ -69,7 +82,7 @@ def test_text_keeps_its_style_when_drawn_elsewhere(name, results):
     ax = draw(name, results)
     with mpl.rc_context({"xtick.labelsize": 30, "xtick.labelcolor": "red", "ytick.labelsize": 30}):
         ax.figure.draw_without_rendering()
-    labels = [text for text in (*ax.get_xticklabels(), *ax.get_yticklabels()) if text.get_text()]
+    labels = [text for text in tick_labels(ax) if text.get_text()]
     assert labels
     assert {text.get_fontsize() for text in labels} == {8}
     assert {to_hex(text.get_color()) for text in labels} == {INK}
@@ -126,7 +139,7 @@ def test_many_models_and_awkward_names(name, tmp_path):
 @every_plot
 def test_models_with_other_sites(name):
     tree = synthetic_results(("a", "b"), sites={"a": SITES, "b": SITES[:7]}, images=20)
-    if name == "plot_psr_ridge":
+    if name in SHARED_SITES:
         with pytest.raises(NetprobeError, match=r"'a', 'b' differ: choose some with models="):
             draw(name, tree)
     else:
@@ -155,7 +168,8 @@ def test_a_missing_metric_is_named_with_the_remedy(name, results):
     rest = xr.DataTree.from_dict(
         {path: data for path, data in results.to_dict().items() if not path.endswith(f"/{metric}")}
     )
-    with pytest.raises(NetprobeError, match=rf"no '{metric}' for 'natural'.*metrics=\[\.\.\., '{metric}'\]"):
+    remedy = "npb.weights.analyse" if metric in OF_WEIGHTS else rf"metrics=\[\.\.\., '{metric}'\]"
+    with pytest.raises(NetprobeError, match=rf"no '{metric}' for 'natural'.*{remedy}"):
         draw(name, rest)
     assert not plt.get_fignums()
 
@@ -183,7 +197,7 @@ def test_tick_labels_do_not_overlap(name, width):
         figure, ax = plt.subplots(figsize=(width, 5))
     draw(name, tree, ax=ax)
     figure.canvas.draw()
-    for axis in (ax.xaxis, ax.yaxis):
+    for axis in (axis for each in (ax, *ax.child_axes) for axis in (each.xaxis, each.yaxis)):
         assert_apart([text for text in axis.get_majorticklabels() if text.get_text()], figure)
 
 
