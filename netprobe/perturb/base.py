@@ -35,6 +35,7 @@ class Perturbation(ABC):
     name: ClassVar[str]  # in specs and on the command line
     title: ClassVar[str]  # in results and legends
     strength: ClassVar[str]  # the setting that says how strong it is; 0 is the identity
+    example: ClassVar[str] = "8/255"  # a strength, as one would write it
 
     low: float = field(default=0.0, metadata=real(help="smallest value of an input"))
     high: float = field(default=1.0, metadata=real(help="largest value of an input"))

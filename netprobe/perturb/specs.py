@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError, unknown
 from netprobe.perturb.base import Perturbation
+from netprobe.perturb.corruptions import CORRUPTIONS
 from netprobe.perturb.gradient import BIM, FGSM, PGD
 from netprobe.perturb.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from netprobe.perturb.settings import literal, spelled
 
 PERTURBATIONS: dict[str, type[Perturbation]] = {
     cls.name: cls for cls in (GaussianNoise, UniformNoise, SaltAndPepper, FGSM, BIM, PGD)
-}
+} | CORRUPTIONS
 
 
 def parse(spec: str) -> Perturbation:
@@ -152,7 +153,9 @@ def _build(cls: type[Perturbation], settings: Mapping[str, object]) -> Perturbat
         if name not in names:
             raise unknown(f"setting of {cls.name}", name, names)
     if cls.strength not in settings:
-        raise NetprobeError(f"{cls.name} needs its {cls.strength}: for instance {cls.name}:{cls.strength}=8/255")
+        raise NetprobeError(
+            f"{cls.name} needs its {cls.strength}: for instance {cls.name}:{cls.strength}={cls.example}"
+        )
     return cls(**settings)
 
 

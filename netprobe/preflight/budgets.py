@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from netprobe.perturb import ImageGenerator, Perturbation, apply, eps_of
+from netprobe.perturb.corruptions import Corruption
 from netprobe.preflight.context import Context
 from netprobe.preflight.findings import Finding
 
@@ -15,6 +16,8 @@ LEAST = 0.05 / 255  # 8/255, divided by 255 once more, is 0.03/255
 
 def budget(context: Context, name: str, perturbation: Callable) -> Finding | None:
     """eps must be in units of the inputs. That of normalised inputs, a few times larger, goes unnoticed."""
+    if isinstance(perturbation, Corruption):  # a severity is in no units
+        return None
     norm, eps = getattr(perturbation, "norm", "linf"), eps_of(perturbation)
     widest = (context.box[1] - context.box[0]) * _norm_of_ones(norm, context.x[0].numel())
     if eps > widest:

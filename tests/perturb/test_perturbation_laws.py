@@ -10,7 +10,10 @@ from torch import nn
 
 from netprobe.errors import NetprobeError
 from netprobe.perturb import GEOMETRIES, PERTURBATIONS, PGD, GradientAttack, ImageGenerator, Perturbation
+from netprobe.perturb.corruptions import Corruption
 
+# Corruptions have severities and are for images only: corruptions/test_corruption_laws.py has their laws.
+ENROLLED = {name: cls for name, cls in PERTURBATIONS.items() if not issubclass(cls, Corruption)}
 STRENGTH = 0.07
 CLASSES = 5
 SHAPES = {
@@ -24,8 +27,8 @@ SHAPES = {
 
 def _cases() -> dict[str, Perturbation]:
     """Every class as it comes; every attack also in every norm, with the other loss, targets and several passes."""
-    cases = {name: cls(STRENGTH) for name, cls in PERTURBATIONS.items()}
-    for name, cls in PERTURBATIONS.items():
+    cases = {name: cls(STRENGTH) for name, cls in ENROLLED.items()}
+    for name, cls in ENROLLED.items():
         if issubclass(cls, GradientAttack):
             cases |= {f"{name}-{norm}": cls(5 * STRENGTH, norm=norm) for norm in GEOMETRIES if norm != "linf"}
             cases[f"{name}-cw"] = cls(STRENGTH, loss="cw", eot=2)
@@ -37,7 +40,7 @@ def _cases() -> dict[str, Perturbation]:
 
 CASES = _cases()
 every_case = pytest.mark.parametrize("perturbation", CASES.values(), ids=CASES)
-every_class = pytest.mark.parametrize("cls", PERTURBATIONS.values(), ids=PERTURBATIONS)
+every_class = pytest.mark.parametrize("cls", ENROLLED.values(), ids=ENROLLED)
 
 
 def network(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> nn.Module:

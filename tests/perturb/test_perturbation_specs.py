@@ -28,6 +28,7 @@ from netprobe.perturb import (
     sweep,
     to_spec,
 )
+from netprobe.perturb.settings import literal
 
 SPECS = {
     "gaussian:std=0.1": GaussianNoise(0.1),
@@ -120,7 +121,7 @@ def test_numbers_of_every_kind_become_plain_ones():
 
 @pytest.mark.parametrize("cls", PERTURBATIONS.values(), ids=PERTURBATIONS)
 def test_description_is_json_and_complete(cls):
-    perturbation = cls(0.05)
+    perturbation = cls(literal(cls.example))
     told = json.loads(json.dumps(describe(perturbation)))
     assert PERTURBATIONS[told.pop("perturbation")](**told) == perturbation
 
@@ -160,7 +161,8 @@ def test_repr_is_code_in_the_fields_units():
 @pytest.mark.parametrize("perturbation", [*PERTURBATIONS, "pgd:eps=0.1", PGD(0.1), brighter, Shift(1)])
 def test_resolve_takes_specs_instances_and_callables(perturbation):
     if perturbation in PERTURBATIONS:
-        perturbation = PERTURBATIONS[perturbation](0.05)
+        cls = PERTURBATIONS[perturbation]
+        perturbation = cls(literal(cls.example))
     resolved = resolve(perturbation)
     assert resolved == (PGD(0.1) if perturbation == "pgd:eps=0.1" else perturbation)
 

@@ -81,8 +81,7 @@ class ZoomBlur(Corruption):
 
     def corrupted(self, x: Tensor, level: tuple[float, float], generator: torch.Generator | None) -> Tensor:
         most, step = level
-        steps = int((most - 1) / step + 1e-6)  # 0.05 / 0.01 is a rounding less than 5
-        factors = [1 + k * step for k in range(steps + 1)]
+        factors = np.arange(1, most + step / 4, step)  # a quarter more, so that no rounding leaves out the largest
         total = x.clone()
         for factor in factors:
             total += centre_zoom(x, factor)
