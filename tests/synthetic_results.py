@@ -316,10 +316,14 @@ def singular_values(traits, layer) -> xr.Dataset:
                 "log10_norm_product": np.log10(norm).sum(),
                 "effective_rank": ("layer", np.exp(entropy.sum(1) / normalized.sum(1))),
                 "stable_rank": ("layer", (normalized**2).sum(1)),
+                "frobenius": ("layer", norm * np.sqrt((normalized**2).sum(1))),
+                "density_error": ("layer", np.zeros(len(depth))),
                 "median_normalized": ("layer", np.median(normalized, 1)),
                 "count": ("layer", np.full(len(depth), 64)),
                 "method": ("layer", ["circular"] * len(depth)),
                 "padding": ("layer", ["circular"] * len(depth)),
+                "input_size": ("layer", ["32x32"] * len(depth)),
+                "output_size": ("layer", ["32x32"] * len(depth)),
                 "note": ("layer", [""] * len(depth)),
             },
             coords=layer | {"level": level},
@@ -343,6 +347,9 @@ def filters(traits, layer, rng) -> xr.Dataset:
                 "hoyer_interval": (("layer", "bound"), np.nanmean(values, 1)[:, None] + [-0.01, 0.01]),
                 "hoyer_median": ("layer", np.nanmedian(values, 1)),
                 "hoyer_median_interval": (("layer", "bound"), np.nanmedian(values, 1)[:, None] + [-0.01, 0.01]),
+                "filters": ("layer", np.isfinite(values).sum(1)),
+                "elements": ("layer", np.full(len(depth), 144)),
+                "batch_norm": ("layer", [""] * len(depth)),
                 "dead": ("layer", dead),
                 "dead_weights": ("layer", dead // 2),
                 "dead_batch_norm": ("layer", dead - dead // 2),
@@ -364,9 +371,11 @@ def batch_norm(traits, layer, rng) -> xr.Dataset:
         "gamma": 1 + 0.1 * normal,
         "beta": np.where(np.arange(shape[0])[:, None] == 1, np.nan, 0.2 * normal),
     }
-    return described(
-        xr.Dataset({name: (("layer", "channel"), values) for name, values in quantities.items()}, coords=layer)
-    )
+    data = xr.Dataset({name: (("layer", "channel"), values) for name, values in quantities.items()}, coords=layer)
+    each = {name: ("layer", np.full(shape[0], value)) for name, value in (("channels", 32), ("constant", 0))}
+    gain = np.abs(data["gamma"] / data["running_variance"] ** 0.5).max("channel")
+    facts = each | {"gain": gain, "epsilon": ("layer", np.full(shape[0], 1e-5)), "note": ("layer", [""] * shape[0])}
+    return described(data.assign(facts))
 
 
 def batch_norm_drift(traits, layer, rng) -> xr.Dataset:
@@ -376,7 +385,8 @@ def batch_norm_drift(traits, layer, rng) -> xr.Dataset:
     return described(
         xr.Dataset(
             {name: (("condition", "layer"), values) for name, values in quantities.items()}
-            | {name: (("condition", "layer", "bound"), values) for name, values in intervals.items()},
+            | {name: (("condition", "layer", "bound"), values) for name, values in intervals.items()}
+            | {"rows": ("layer", np.full(level.shape[1], 1000))},
             coords=conditions("condition") | layer,
         )
     )

@@ -39,9 +39,10 @@ def netcdf(results: xr.DataTree) -> bytes:
         return save_results(results, Path(folder) / "results.nc").read_bytes()
 
 
-def without_images(results: xr.DataTree) -> xr.DataTree:
-    """The same results without any variable that has a value for each image."""
-    kept = {path: data.drop_dims("image", errors="ignore") for path, data in results.to_dict().items()}
+def estimates_of(results: xr.DataTree) -> xr.DataTree:
+    """The same results without any variable that has a value for each image, filter or channel."""
+    single = ["image", "filter", "channel"]
+    kept = {path: data.drop_dims(single, errors="ignore") for path, data in results.to_dict().items()}
     return xr.DataTree.from_dict(kept)
 
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from netprobe.plots.drawing import INK, QUIET, style
+from netprobe.plots.panels import columns
 
 NARROW = 3.7  # inches, the width of a phone: there, too, text keeps its size
 THEME = {INK: "var(--ink)", QUIET: "var(--quiet)", "#d8dee4": "var(--grid)"}
@@ -29,6 +30,8 @@ def two_widths(draw: Callable[..., Axes], key: str, caption: str) -> Markup:
     wide = _closed(ax, f"{key}-wide", caption)
     if ax.get_aspect() != "auto":  # a grid of pictures shrinks as a whole
         height *= NARROW / width
+    if ax.child_axes:  # panels that do not fit beside each other go below
+        height *= columns(width) / columns(NARROW)
     with style():
         narrow_ax = plt.subplots(figsize=(NARROW, height))[1]
     narrow = _closed(draw(ax=narrow_ax), f"{key}-narrow", caption)

@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from netprobe.errors import NetprobeError
 from netprobe.plots.drawing import look, style
-from netprobe.plots.reading import NOT_A_MODEL, conditions, measured, models_of, models_with
+from netprobe.plots.reading import NOT_A_MODEL, OF_WEIGHTS, conditions, measured, models_of, models_with
 from netprobe.preflight.findings import COLUMNS, SEVERITIES
-from netprobe.reporting.downloads import csv, data_uri, netcdf, without_images
+from netprobe.reporting.downloads import csv, data_uri, estimates_of, netcdf
 from netprobe.reporting.figures import two_widths
 from netprobe.reporting.sections import SECTIONS, Section, shown_perturbations
 from netprobe.reporting.tables import Table, numbers_table
@@ -43,7 +43,7 @@ def report(results: xr.DataTree, path: str | Path, *, complete: str | Path | Non
     """Write `results` as one HTML page that needs no network: verdict, plots, how to read them, numbers, settings.
 
     The page is smaller than 5 MB. It carries the results as a netCDF file; where that would make it larger,
-    without the variables that have a value for each image, or not at all, and the page says which.
+    without the variables that have a value for each image, filter or channel, or not at all, and the page says which.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def report(results: xr.DataTree, path: str | Path, *, complete: str | Path | Non
         "colours": {name: _colour(index) for index, name in enumerate(judged.models)},
         "findings": _findings(results),
         "sections": [_show(results, section) for section in SECTIONS if models_with(results, section.metric)],
-        "absent": [section.title for section in SECTIONS if not models_with(results, section.metric)],
+        "absent": _absent(results),
+        "lead": _lead(results),
         "other": _other_metrics(results),
         "provenance": provenance,
         "on_data": _on_data(provenance.get("data", {})),
@@ -97,6 +98,24 @@ def _gaps(results: xr.DataTree, section: Section, models: list[str]) -> Iterator
         yield f"Also probed, with numbers in the CSV file but no figure: {', '.join(undrawn)}."
 
 
+def _absent(results: xr.DataTree) -> dict[str, list[str]]:
+    """The titles of the sections without results, by the call that would give them."""
+    absent: dict[str, list[str]] = {}
+    for section in SECTIONS:
+        if not models_with(results, section.metric):
+            call = "npb.weights.analyse(...)" if section.metric in OF_WEIGHTS else "npb.probe(..., metrics=[...])"
+            absent.setdefault(call, []).append(section.title)
+    return absent
+
+
+def _lead(results: xr.DataTree) -> str:
+    """What the page is about."""
+    measured_ones = {metric for model in models_of(results) for metric in results[model].children}
+    whose = "this network" if len(models_of(results)) == 1 else "these networks"
+    weights_alone = measured_ones and measured_ones <= set(OF_WEIGHTS)
+    return f"What the weights of {whose} tell" if weights_alone else f"What perturbations do inside {whose}"
+
+
 def _other_metrics(results: xr.DataTree) -> list[str]:
     """Metrics that have no section."""
     measured_ones = {metric for model in models_of(results) for metric in results[model].children}
@@ -129,7 +148,7 @@ def _colour(index: int) -> str:
 def _small_enough(results: xr.DataTree, page: dict[str, Any]) -> str:
     """The page with as much of the results inside it as the largest size allows."""
     for held in ("all", "estimates", "nothing"):
-        content = {"all": results, "estimates": without_images(results)}.get(held)
+        content = {"all": results, "estimates": estimates_of(results)}.get(held)
         link = "" if content is None else data_uri(netcdf(content), "application/x-netcdf")
         html = _render(page | {"netcdf": link, "held": held})
         if len(html.encode()) <= LARGEST:

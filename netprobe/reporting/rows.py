@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 
 from netprobe.plots.reading import (
+    DRAWN,
     NOT_A_MODEL,
+    OF_WEIGHTS,
     Measured,
     conditions,
     interval,
@@ -67,7 +69,7 @@ def accuracy_rows(results: xr.DataTree) -> Iterator[Row]:
     every = every_model(results, "accuracy")
     for each in conditions(every[0].data, "condition") if every else []:
         name = "clean" if each.name == "clean" else f"under {each}"
-        estimates = {e.model: _read(e, "accuracy", 100, condition=each.name) for e in every}
+        estimates = {e.model: read(e, "accuracy", 100, condition=each.name) for e in every}
         yield Row(f"Accuracy, {name}", "higher: more images correct", "%", 1, estimates)
 
 
@@ -90,7 +92,7 @@ def alpha_rows(results: xr.DataTree) -> Iterator[Row]:
     for definition in every[0].data["definition"].values[:1] if every else []:
         chosen = select(every, definition=definition, condition="clean")
         sites = {e.model: widest_fit(e.data) for e in chosen}
-        estimates = {e.model: _read(e, "alpha", site=sites[e.model]) for e in chosen}
+        estimates = {e.model: read(e, "alpha", site=sites[e.model]) for e in chosen}
         quantity = f"Exponent α of the {definition} spectrum, clean, at {_named(sites)}"
         yield Row(quantity, "larger: variance in fewer dimensions", "", 2, estimates)
 
@@ -101,13 +103,15 @@ def shift_rows(results: xr.DataTree) -> Iterator[Row]:
     for name in strongest_of_families(every[0].data) if every else []:
         chosen = select(every, perturbation=name)
         sites = {e.model: str(e.data["site"].values[-1]) for e in chosen}
-        estimates = {e.model: _read(e, "shift", site=sites[e.model]) for e in chosen}
+        estimates = {e.model: read(e, "shift", site=sites[e.model]) for e in chosen}
         quantity = f"Correlation shift at {_named(sites)}, {_under(chosen)}"
         yield Row(quantity, "lower: structure better kept", "", 2, estimates)
 
 
 def finding_rows(results: xr.DataTree) -> Iterator[Row]:
-    """How many things the pre-flight check found."""
+    """How many things the pre-flight check found; nothing where there was nothing to probe."""
+    if not any(models_with(results, metric) for metric in DRAWN if metric not in OF_WEIGHTS):
+        return
     found = results[NOT_A_MODEL]["model"].values if NOT_A_MODEL in results.children else np.array([])
     counts = {model: Estimate(float((found == model).sum())) for model in models_of(results)}
     yield Row("Pre-flight findings", "fewer: fewer reasons for doubt", "", 0, counts)
@@ -117,7 +121,8 @@ def _under(entries: Sequence[Measured]) -> str:
     return f"under {conditions(entries[0].data)[0]}"
 
 
-def _read(entry: Measured, name: str, scale: float = 1, **labels: str) -> Estimate:
+def read(entry: Measured, name: str, scale: float = 1, **labels: str) -> Estimate:
+    """`scale` times the variable `name` at these labels, with its interval."""
     data = pick(entry.data, **labels)
     return Estimate(*(scale * float(value) for value in (data[name], *interval(data, name))))
 

@@ -10,8 +10,9 @@ from netprobe.errors import NetprobeError
 from netprobe.plots.reading import models_of
 from netprobe.reporting.comparing import compare
 from netprobe.reporting.rows import Row, accuracy_rows, alpha_rows, finding_rows, psr_rows, shift_rows
+from netprobe.reporting.weight_rows import weight_rows
 
-ROWS = (accuracy_rows, psr_rows, alpha_rows, shift_rows, finding_rows)
+ROWS = (accuracy_rows, psr_rows, alpha_rows, shift_rows, weight_rows, finding_rows)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Verdict:
 
 
 def verdict(results: xr.DataTree) -> Verdict:
-    """Accuracy, disturbance of the late sites, spectrum, correlation shift and findings, for every model.
+    """Accuracy, disturbance of the late sites, spectrum, correlation shift, weights and findings, for every model.
 
     Accuracy is given for all perturbations, the rest for the largest eps of each family; metrics that were
     not measured have no row. Intervals are 95 %: bootstrap over images for PSR, with the same resamples for

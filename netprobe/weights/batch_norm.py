@@ -35,11 +35,12 @@ def batch_norm(model: nn.Module, input_shape: Sequence[int] | Tensor, layers: An
     layers : patterns as in `netprobe.selection`, of normalisation layers
 
     Returns a Dataset over `layer` and `channel` (padded with NaN): the four quantities, in the units of the
-    activations; over `layer`: `epsilon`, `channels`, `constant` (channels whose gamma is 0, which pass on nothing but
-    beta), `note`. Without affine parameters gamma and beta are NaN (they act as 1 and 0), without running statistics
-    those are NaN (the layer normalises by the batch it is given). Layers that never have running statistics
-    (GroupNorm, LayerNorm, InstanceNorm as it is by default) are rows of NaN with a note. Neither larger nor smaller
-    is better.
+    activations; over `layer`: `gain`, the largest |gamma| / sqrt(running_variance + epsilon), the operator norm of the
+    layer in eval mode (NaN without running statistics); `epsilon`; `channels`; `constant` (channels whose gamma is 0,
+    which pass on nothing but beta); `note`. Without affine parameters gamma and beta are NaN (they act as 1 and 0),
+    without running statistics those are NaN (the layer normalises by the batch it is given). Layers that never have
+    running statistics (GroupNorm, LayerNorm, InstanceNorm as it is by default) are rows of NaN with a note. Neither
+    larger nor smaller is better.
 
     Cost: one dry run.
     Errors: NetprobeError if no layer has running statistics or affine batch norm, and as for `filters`.
@@ -73,8 +74,12 @@ def normalisations(model: nn.Module, input_shape: Sequence[int] | Tensor, layers
 
 def is_batch_norm(module: nn.Module) -> bool:
     """Whether its channels have statistics over images: any batch norm, frozen too, or instance norm that tracks."""
-    tracked = isinstance(getattr(module, "running_mean", None), Tensor)
-    return tracked or isinstance(module, nn.modules.batchnorm._BatchNorm)
+    return tracks(module) or isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
+def tracks(module: nn.Module) -> bool:
+    """Whether it keeps running statistics."""
+    return isinstance(getattr(module, "running_mean", None), Tensor)
 
 
 def gains(module: nn.Module) -> Tensor:
@@ -121,10 +126,13 @@ def _facts(
 ) -> dict[str, xr.Variable]:
     each = list(zip(layers, modules, usable, strict=True))
     epsilon = [float(module.eps) if fine else np.nan for _, module, fine in each]
+    gain = [float(gains(module).max()) if fine and tracks(module) else np.nan for _, module, fine in each]
     constant = [float((g == 0).sum()) if fine else np.nan for g, fine in zip(gamma, usable, strict=True)]
     counted = [float(n) if fine else np.nan for n, fine in zip(channels, usable, strict=True)]
     notes = [_refused(layer, module) or _lacking(layer, module) for layer, module, _ in each]
+    definition = "max over channels of |gamma| / sqrt(running_variance + epsilon), the operator norm in eval mode"
     return {
+        "gain": variable("layer", gain, "largest gain", "1", definition),
         "epsilon": variable("layer", epsilon, "epsilon", "1", "added to the variance before its root is taken"),
         "channels": variable("layer", counted, "channels", "1", "channels of the layer"),
         "constant": variable("layer", constant, "constant channels", "1", "channels whose gamma is exactly 0"),
@@ -135,9 +143,8 @@ def _facts(
 def _lacking(layer: Layer, module: nn.Module) -> str:
     """What a batch norm does without."""
     affine = isinstance(getattr(module, "weight", None), Tensor)
-    tracked = isinstance(getattr(module, "running_mean", None), Tensor)
     said = [
-        "" if tracked else "track_running_stats=False: it normalises by the batch it is given",
+        "" if tracks(module) else "track_running_stats=False: it normalises by the batch it is given",
         "" if affine else "affine=False: no gamma and beta",
         layer.note,
     ]

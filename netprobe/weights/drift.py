@@ -17,7 +17,7 @@ from netprobe.metrics import ChannelMoments
 from netprobe.metrics.base import interval, variable
 from netprobe.probing import probe
 from netprobe.uncertainty import jackknife_interval
-from netprobe.weights.batch_norm import batch_norm, normalisations
+from netprobe.weights.batch_norm import batch_norm, normalisations, tracks
 
 JACKKNIFE = "block jackknife over images"
 
@@ -84,7 +84,7 @@ def batch_norm_drift(
 def tracked_sites(model: nn.Module, input_shape: Sequence[int] | Tensor, layers: Any = "norm") -> str:
     """A pattern of `netprobe.selection` for the chosen batch norms that keep running statistics and are called."""
     chosen = normalisations(model, input_shape, layers)
-    names = [layer.name for layer in chosen if layer.order >= 0 and _tracks(layer.of(model))]
+    names = [layer.name for layer in chosen if layer.order >= 0 and tracks(layer.of(model))]
     if not names:
         raise NetprobeError(f"none of the layers {', '.join(layer.name for layer in chosen)} keeps running statistics")
     return site_pattern(names)
@@ -110,10 +110,6 @@ def drift(moments: xr.Dataset, running: xr.Dataset) -> xr.Dataset:
     coords = {name: moments[name] for name in ("condition", "family", "eps")}
     along = {name: ("layer", reference[name].values) for name in ("layer", "kind", "order", "depth")}
     return xr.Dataset(variables, coords | along | {"bound": ["low", "high"]})
-
-
-def _tracks(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "running_mean", None), Tensor)
 
 
 def _calls(moments: xr.Dataset) -> dict[str, list[int]]:

@@ -11,7 +11,7 @@ import xarray as xr
 from synthetic_results import SITES
 
 from netprobe.plots.reading import measured
-from netprobe.reporting.downloads import csv, netcdf, without_images
+from netprobe.reporting.downloads import csv, estimates_of, netcdf
 from netprobe.reporting.sections import SECTIONS
 from netprobe.reporting.tables import numbers_table
 from netprobe.store import open_results
@@ -68,8 +68,8 @@ def test_netcdf_is_the_results(results, tmp_path):
     assert open_results(tmp_path / "results.nc").identical(one)
 
 
-def test_without_images_keeps_the_estimates(results):
-    slim = without_images(results)
+def test_the_estimates_are_kept(results):
+    slim = estimates_of(results)
     assert "psr" not in slim["robust"]["psr"] and "image" not in slim["robust"]["psr"].dims
     assert np.array_equal(slim["robust"]["psr"]["psr_db"], results["robust"]["psr"]["psr_db"])
     assert slim.attrs == results.attrs

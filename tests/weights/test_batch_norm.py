@@ -78,11 +78,14 @@ def test_layers_come_in_run_order_and_say_what_they_lack(model):
 
 def test_gain_is_what_the_layer_multiplies_by(model):
     model.eval()
-    for layer in (model.full, model.plain, model.tracking):
-        channels = layer.num_features
-        zero, one = (torch.full((1, channels, 1, 1), value) for value in (0.0, 1.0))
-        slope = (layer(one) - layer(zero)).abs().flatten()
-        np.testing.assert_allclose(gains(layer), slope.detach(), rtol=1e-5, atol=1e-6)  # a difference in float32
+    found = batch_norm(model, SHAPE)["gain"]
+    for name in ("full", "plain", "tracking"):
+        layer = getattr(model, name)
+        zero, one = (torch.full((1, layer.num_features, 1, 1), value) for value in (0.0, 1.0))
+        slope = (layer(one) - layer(zero)).abs().flatten().detach()
+        np.testing.assert_allclose(gains(layer), slope, rtol=1e-5, atol=1e-6)  # a difference in float32
+        np.testing.assert_allclose(found.sel(layer=name), slope.max(), rtol=1e-5, atol=1e-6)
+    assert found.sel(layer=["untracked", "group"]).isnull().all()
     assert gains(model.untracked).tolist() == model.untracked.weight.double().tolist()
 
 
