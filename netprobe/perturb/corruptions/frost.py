@@ -113,7 +113,7 @@ def photographs(textures: str, scale: float, least: tuple[int, int]) -> tuple[Te
     """The photographs in [0, 1], (3, H, W) each, scaled bilinearly by `scale`, or by more if smaller than `least`."""
     from netprobe.data.images import decode
 
-    return tuple(_scaled(torch.from_numpy(decode(file)), scale, least) for file in files(textures))
+    return tuple(_scaled(torch.tensor(decode(file)), scale, least) for file in files(textures))
 
 
 def files(textures: str) -> list[Path]:
