@@ -7,6 +7,7 @@ condition at once.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -155,20 +156,9 @@ class ConditionMoments(Observable):
 
     def update(self, observation: Observation) -> None:
         rows = observation.rows if self.unit == "channel" else observation.rows.mean(2, keepdim=True)
-        for block, members in self._blocks(observation.images):
+        for block, members in block_members(observation.images, self.block):
             for condition in range(observation.conditions):
                 self._at(condition, block, rows).update(rows[condition, members].flatten(0, 1))
-
-    def _blocks(self, images: Tensor) -> Iterator[tuple[int, Tensor | slice]]:
-        if not self.block:
-            yield 0, slice(None)
-            return
-        blocks = images // self.block
-        for block in blocks.unique().tolist():
-            inside = torch.nonzero(blocks == block).flatten()
-            first, last = int(inside[0]), int(inside[-1])
-            # neighbours in the batch, as always when the data set is read in order, need no copy
-            yield block, slice(first, last + 1) if last - first + 1 == len(inside) else inside
 
     def _at(self, condition: int, block: int, rows: Tensor) -> Moments:
         if (condition, block) not in self._moments:
@@ -206,3 +196,22 @@ class ConditionMoments(Observable):
 
     def bytes(self, site: Site, conditions: int) -> int:
         return 8 * site.channels**2 * conditions * (BLOCKS if self.block else 1)
+
+
+@functools.lru_cache(maxsize=2)
+def block_members(images: Tensor, block: int) -> list[tuple[int, Tensor | slice]]:
+    """Every jackknife block that some of `images` are in, and where in the batch; 0: all in one block.
+
+    A tensor hashes by identity, so all sites of one batch share one answer.
+    """
+    if not block:
+        return [(0, slice(None))]
+    blocks = images // block
+    inside = {number: torch.nonzero(blocks == number).flatten() for number in blocks.unique().tolist()}
+    return [(number, _as_slice(places)) for number, places in inside.items()]
+
+
+def _as_slice(places: Tensor) -> Tensor | slice:
+    """Neighbours in the batch, as always when the data set is read in order, as a slice, which needs no copy."""
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1) if last - first + 1 == len(places) else places

@@ -21,7 +21,7 @@ from netprobe.kernels import KernelReduction, Slice, SliceStore, completed, plan
 from netprobe.observables import Observation
 from netprobe.outputs import logits_of
 from netprobe.partial import Partial
-from netprobe.reductions import fused
+from netprobe.reductions import compiling
 from netprobe.settings import ProbeSettings, in_bytes
 from netprobe.sites import Site, listening
 
@@ -82,7 +82,7 @@ class Pass:
 
     def run(self, flush: Callable[[], None]) -> None:
         """Do what is pending."""
-        with undisturbed(self.model), full_precision(), fused(self.chosen.compile), torch.no_grad():
+        with undisturbed(self.model), full_precision(), compiling(self.chosen.compile), torch.no_grad():
             if self.part.pending:
                 self._stream(flush)
             if self.part.kernels_pending:

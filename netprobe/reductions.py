@@ -1,4 +1,8 @@
-"""Norms of images and sparsity at locations: in cache-sized pieces, or fused into one pass by torch.compile."""
+"""Norms of images and sparsity at locations.
+
+Float32 on the CPU goes to `netprobe.fused`. Everything else is done here, in cache-sized pieces, or fused into one
+pass by torch.compile.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from netprobe import fused as cpu
+
 CHUNK = 1 << 17
 """Elements handled at a time: half a MiB in float32, within one core's second-level cache."""
 
@@ -18,11 +24,11 @@ _fusing = False
 
 
 @contextlib.contextmanager
-def fused(on: bool) -> Iterator[None]:
-    """Inside, the reductions are compiled, if `on`: one pass over the activations instead of about eight.
+def compiling(on: bool) -> Iterator[None]:
+    """Inside, torch.compile makes one pass of what would be about eight, if `on`, where `netprobe.fused` does not.
 
-    The first use on a machine compiles for about half a minute (torch keeps the result on disk), and needs a C++
-    compiler on the CPU or Triton on a GPU.
+    The first use on a machine compiles for about half a minute (torch keeps the result on disk), and needs Triton on a
+    GPU or, for float64 on the CPU, a C++ compiler.
     """
     global _fusing
     before, _fusing = _fusing, on
@@ -37,9 +43,10 @@ def fused(on: bool) -> Iterator[None]:
 
 def condition_norms(flat: Tensor, orders: tuple[str, ...] = ORDERS) -> Tensor:
     """||x_0||_p of condition 0 and ||x_c - x_0||_p of the others: (condition, n, units) -> (condition, n, order)."""
+    if cpu.fits(flat):
+        return _chosen(cpu.condition_norms(flat, "inf" in orders), orders)
     if _fusing:
-        every = _compiled(_condition_norms)(flat)
-        return every if orders == ORDERS else every[..., [ORDERS.index(order) for order in orders]]
+        return _chosen(_compiled(_condition_norms)(flat), orders)
     clean, out = flat[0], flat.new_empty(*flat.shape[:2], len(orders))
     for part in _pieces(clean):
         _norms_of_piece(clean[part], orders, out[0, part])
@@ -53,6 +60,8 @@ def location_hoyer(rows: Tensor) -> Tensor:
 
     NaN where all locations are zero, or for one channel.
     """
+    if cpu.fits(rows):
+        return cpu.location_hoyer(rows)
     if _fusing:
         return _compiled(_hoyer)(rows)
     absolute, squared = (rows.new_empty(rows.shape[:2]) for _ in range(2))
@@ -62,6 +71,14 @@ def location_hoyer(rows: Tensor) -> Tensor:
         torch.matmul(scratch, ones, out=absolute[part])
         torch.matmul(torch.mul(rows[part], rows[part], out=scratch), ones, out=squared[part])
     return _hoyer_of_sums(absolute, squared, rows.shape[2])
+
+
+def _chosen(norms: Tensor, orders: tuple[str, ...]) -> Tensor:
+    if orders == ORDERS:
+        return norms
+    first = ORDERS.index(orders[0])
+    one = len(orders) == 1
+    return norms[..., first : first + 1] if one else norms[..., [ORDERS.index(order) for order in orders]]
 
 
 def _pieces(x: Tensor) -> Iterator[slice]:

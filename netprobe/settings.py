@@ -36,7 +36,8 @@ class ProbeSettings:
         metadata={"help": "budget for what grows with images or squared channels: kernels, jackknife blocks"},
     )
     compile: bool = field(
-        default=False, metadata={"help": "fuse norms and sparsity into one pass with torch.compile, for long runs"}
+        default=False,
+        metadata={"help": "on a GPU, fuse norms and sparsity into one pass with torch.compile, for long runs"},
     )
     paired: bool | None = field(
         default=None, metadata={"help": "clean and perturbed images in one batch; by default, unless samples interact"}

@@ -114,6 +114,9 @@ def tensors(value: object, part: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 def _named(value: object) -> list[tuple[tuple[str, ...], Tensor]]:
     """As `tensors`, each tensor once (self-attention hands over one tensor thrice); a lone tensor needs no path."""
+    lone = value[0] if isinstance(value, tuple) and len(value) == 1 else value
+    if isinstance(lone, Tensor):  # nearly always
+        return [((), lone)] if lone.is_floating_point() and lone.ndim else []
     found = {id(tensor): (part, tensor) for part, tensor in reversed(list(tensors(value)))}
     ordered = list(found.values())[::-1]
     return [((), ordered[0][1])] if len(ordered) == 1 else ordered
@@ -131,7 +134,7 @@ def _hooked(model: nn.Module, paths: set[str], callback: Callable[[str, int, str
     handles = [model.register_forward_pre_hook(lambda *_: calls.clear(), prepend=True)]
 
     def before(path: str) -> Callable:
-        return lambda _module, args, kwargs: callback(path, calls[path], "input", (*args, kwargs))
+        return lambda _module, args, kwargs: callback(path, calls[path], "input", (*args, kwargs) if kwargs else args)
 
     def after(path: str) -> Callable:
         def hook(_module: nn.Module, _args: tuple, output: object) -> None:

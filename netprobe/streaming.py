@@ -7,6 +7,8 @@ import torch
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
+from netprobe import fused
+
 CHUNK = 1 << 17
 """Elements handled at a time: 1 MiB in float64, about one core's second-level cache."""
 
@@ -58,9 +60,15 @@ class Moments:
         step = max(1, 2 * CHUNK // self.size)
         buffer = torch.empty(min(step, len(rows)), self.size, dtype=torch.float64, device=rows.device)
         for start in range(0, len(rows), step):
-            centred = buffer[: len(rows) - start].copy_(rows[start : start + step]).sub_(self.shift)
-            self.total += centred.sum(0)
+            centred = buffer[: len(rows) - start]
+            self._centre(rows[start : start + step], centred)
             add_gram(self._lower, centred)
+
+    def _centre(self, rows: Tensor, out: Tensor) -> None:
+        if fused.fits(rows):
+            fused.centre(rows, self.shift, out, self.total)
+        else:
+            self.total += torch.sub(rows, self.shift, out=out).sum(0)
 
     @property
     def mean(self) -> Tensor:

@@ -146,14 +146,12 @@ def timed(name: str, count: int, rounds: int) -> None:
         "bare": bare,
         "everything": probed(EVERYTHING),
         "norms": probed(NORMS),
-        "everything, compiled": probed(EVERYTHING, compile=True),
-        "norms, compiled": probed(NORMS, compile=True),
         "CKA alone": probed([npb.CKA()]),
         "unit spectra alone": probed([npb.Spectrum(definitions=("unit",))]),
         "usual": usual,
     }
-    compiling, _ = clocked(ways["everything, compiled"], model, images(64))  # once on a machine; not counted below
-    print(f"\n{name}: first compiled probe, of 64 images, {compiling:.1f} s")
+    first, _ = clocked(ways["everything"], model, images(64))  # Numba compiles once on a machine: not counted below
+    print(f"\n{name}: first probe in this process, of 64 images, {first:.1f} s")
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds):
         outcome = {}
@@ -162,8 +160,7 @@ def timed(name: str, count: int, rounds: int) -> None:
                 continue  # rows of their own, long, measured once
             took, outcome[way] = clocked(run, model, data)
             seconds[way].append(took)
-        for variant in ("everything", "everything, compiled"):
-            agree(outcome[variant], outcome["usual"])
+        agree(outcome["everything"], outcome["usual"])
     _table(name, count, seconds)
 
 
@@ -172,12 +169,10 @@ def _table(name: str, count: int, seconds: dict[str, list[float]]) -> None:
     for way, measured in seconds.items():
         ratio = np.median([s / b for s, b in zip(measured, seconds["bare"], strict=False)])
         print(f"  {way:20} {np.median(measured):8.2f} s   {ratio:6.2f} x bare   ({len(measured)} rounds)")
-    for variant in ("", ", compiled"):
-        for one, other, goal in GOALS[name]:
-            one, other = (way if way in ("bare", "usual") else way + variant for way in (one, other))
-            ratio = float(np.median(np.divide(seconds[one], seconds[other])))
-            met = ratio >= goal if one == "usual" else ratio <= goal
-            print(f"  {one + ' / ' + other:32} {ratio:6.2f}   goal {goal}: {'met' if met else 'missed'}")
+    for one, other, goal in GOALS[name]:
+        ratio = float(np.median(np.divide(seconds[one], seconds[other])))
+        met = ratio >= goal if one == "usual" else ratio <= goal
+        print(f"  {one + ' / ' + other:32} {ratio:6.2f}   goal {goal}: {'met' if met else 'missed'}")
 
 
 def peak(name: str, way: str, count: int) -> float:
