@@ -109,6 +109,8 @@ class ConvOperator:
             padding = [e - 1 - p for e, p in zip(self.extent, self.before, strict=True)]
             return CONV[self.axes](y, self._mirrored, None, 1, padding, self.dilation)
         transpose = CONV_TRANSPOSE[self.axes]
+        if self._plain:
+            return transpose(y, self.weight, None, self.stride, self.before, self._unread, self.groups, self.dilation)
         return self._unpadded(transpose(y, self.weight, None, self.stride, 0, 0, self.groups, self.dilation))
 
     @cached_property
@@ -129,6 +131,11 @@ class ConvOperator:
     def _behind(self) -> list[int]:
         """Padding behind, along every axis; negative where the last inputs are not read."""
         return [r - p - n for r, p, n in zip(self.reach, self.before, self.input_size, strict=True)]
+
+    @property
+    def _unread(self) -> list[int]:
+        """Inputs at the end that symmetric padding leaves unread; less than a stride."""
+        return [p - behind for p, behind in zip(self.before, self._behind, strict=True)]
 
     def _edges(self, sign: int) -> list[int]:
         """Both paddings in the order of `F.pad`, last axis first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,13 @@ class SingularValues:
         """The k smallest, the smallest first, NaN where there are fewer."""
         ranks = self.count - 1 - np.arange(k, dtype=np.float64)
         return np.where(ranks >= 0, self.ranked(np.maximum(ranks, 0)), np.nan)
+
+    def led_by(self, leading: np.ndarray) -> SingularValues:
+        """The same, with these as its largest values, each counted once."""
+        known = len(leading)
+        rest = np.diff(np.maximum(np.cumsum(self.multiplicity) - known, 0), prepend=0.0)
+        values = np.append(leading, np.minimum(self.values, leading[-1])[rest > 0])
+        return dataclasses.replace(self, values=values, multiplicity=np.append(np.ones(known), rest[rest > 0]))
 
     def expanded(self) -> np.ndarray:
         """Every value as often as it counts."""
