@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from netprobe.data.corrupted import CORRUPTED
 from netprobe.data.dataset import Batch, Batches, Data
 from netprobe.data.named import NAMED
 from netprobe.data.opening import open_source
@@ -15,7 +16,7 @@ from netprobe.errors import NetprobeError
 
 __all__ = ["NAMES", "Batch", "Batches", "Data", "data_root", "load", "stratified"]
 
-NAMES = tuple(NAMED)
+NAMES = (*NAMED, *CORRUPTED)
 
 
 def load(
@@ -38,10 +39,10 @@ def load(
 
     Parameters
     ----------
-    what : a name (`NAMES`; "digits" needs no files); the name of a folder in the data root, or the path of
-        one, with one folder of images or wav files a class, in `train` and `test` folders or not; the path of
-        an .npz file; a pair (x, y) of tensors, arrays or .npy paths; a torch Dataset or DataLoader; a `Data`,
-        returned as it is.
+    what : a name (`NAMES`; "digits" needs no files; "cifar10-c:fog@3" is fog of severity 3); the name of a
+        folder in the data root, or the path of one, with one folder of images or wav files a class, in `train`
+        and `test` folders or not; the path of an .npz file; a pair (x, y) of tensors, arrays or .npy paths; a
+        torch Dataset or DataLoader; a `Data`, returned as it is.
     split : "train", "test", or what else the set has; "val", "valid" and "validation" are one, and "test"
         means it where there is no test part. Default: the held-out part, or "all" of a set without parts.
     limit : keep so many samples, every class its share, in their original order (see `stratified`); of

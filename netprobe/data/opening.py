@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from netprobe.data import audio, images
 from netprobe.data.arrays import open_npz, open_pair
+from netprobe.data.corrupted import CORRUPTED
 from netprobe.data.folders import LAYOUT, first_file, subfolders
 from netprobe.data.named import NAMED
 from netprobe.data.root import data_root
@@ -42,6 +43,9 @@ def open_source(what: Any, split: str | None, root: str | Path | None, options: 
 
 def find(what: Any, root: Path) -> Opener:
     """The function that opens `what`, which may be any of `ACCEPTED`."""
+    if isinstance(what, str) and what.partition(":")[0] in CORRUPTED:
+        name, _, which = what.partition(":")
+        return partial(CORRUPTED[name], root, which)
     if isinstance(what, str) and what in NAMED:
         return partial(NAMED[what], root)
     if isinstance(what, str | os.PathLike):
@@ -74,7 +78,7 @@ def _holds_a_set(folder: Path) -> bool:
 
 def _unknown_name(what: str, root: Path) -> MissingData:
     folders = [f.name for f in subfolders(root) if _holds_a_set(f)] if root.is_dir() else []
-    choices = closest(what, [*NAMED, *folders])
+    choices = closest(what, [*NAMED, *CORRUPTED, *folders])
     return MissingData(
         f"unknown data set {what!r}: did you mean {choices[0]!r}? Known are {', '.join(choices)}. Otherwise "
         f"a folder of that name is looked for in the data root {root.absolute()} (root=, or the "

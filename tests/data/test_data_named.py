@@ -16,6 +16,7 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 
 from netprobe.data import NAMES, data_root, load
+from netprobe.data.corrupted import CORRUPTED
 from netprobe.errors import MissingData, NetprobeError
 
 
@@ -69,7 +70,7 @@ MISSING = {
 
 
 def test_every_set_that_can_be_missing_is_tested() -> None:
-    assert {*MISSING, "digits", "speech-commands"} == set(NAMES)
+    assert {*MISSING, "digits", "speech-commands", *CORRUPTED} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", MISSING)
