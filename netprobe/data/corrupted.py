@@ -65,7 +65,8 @@ class CorruptedArrays:
         if not whole or len(labels) != len(images):
             raise MissingData(
                 f"{file} has {images.dtype} of shape {images.shape} and {len(labels)} labels, not bytes "
-                f"(5 N, H, W, 3), the N images at each of five severities, with 5 N labels: it is damaged, or not {self.name}"
+                "(5 N, H, W, 3), the N images at each of five severities, with 5 N labels: it is damaged, or not "
+                f"{self.name}"
             )
 
 
