@@ -83,10 +83,10 @@ def gather(
     chosen = _settings(settings | {k: v for k, v in {"metrics": metrics, "sites": sites}.items() if v is not None})
     data = data if isinstance(data, Data) else load_data(data)
     metrics = resolve(chosen.metrics)
-    named = _perturbations(perturbations, metrics)
-    gathered = _start(_models(models), data, named, metrics, chosen)
+    named = named_perturbations(perturbations, metrics)
+    gathered = _start(named_models(models), data, named, metrics, chosen)
     gathered = _resumed(gathered, partial)
-    for name, model in _models(models).items():
+    for name, model in named_models(models).items():
         with _flushing(gathered, partial) as flush:
             Pass(name, model, data, named, gathered, chosen).run(flush)
     return gathered
@@ -123,7 +123,7 @@ def _settings(given: dict[str, Any]) -> ProbeSettings:
     return ProbeSettings(**given)
 
 
-def _models(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+def named_models(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     named = {type(models).__name__: models} if isinstance(models, nn.Module) else dict(models)
     for name, model in named.items():
         if not isinstance(model, nn.Module):
@@ -139,7 +139,7 @@ def _models(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]
     return named
 
 
-def _perturbations(given: Any, metrics: Sequence[Metric]) -> dict[str, Callable]:
+def named_perturbations(given: Any, metrics: Sequence[Metric]) -> dict[str, Callable]:
     """Perturbations by name: as given, else by their own names, numbered where they repeat."""
     if given is None and not any(metric.needs_perturbation for metric in metrics):
         return {}

@@ -80,3 +80,66 @@ def in_bytes(size: str | int) -> int:
         return int(float(number) * units[unit])
     except (ValueError, KeyError, OverflowError):
         raise NetprobeError(f"cannot read the size {size!r}: write for example 2GiB or 500MB") from None
+
+
+METHODS = ("auto", "exact", "circular", "lanczos")
+PADDINGS = ("own", "circular")
+PRECISIONS = ("auto", "single", "double", "full")
+
+
+@dataclass(frozen=True)
+class SpectrumSettings:
+    """How to compute singular values; every field is a keyword of `netprobe.weights.conv_spectrum`."""
+
+    layers: Any = field(default="weighted", metadata={"help": "which layers: glob, 're:REGEX', conv, linear, ..."})
+    method: str = field(
+        default="auto",
+        metadata={
+            "help": "exact: all values; circular: all values of the periodic convolution, by Fourier; lanczos: the "
+            "largest, and the distribution with its error; auto chooses layer by layer and records it"
+        },
+    )
+    padding: str = field(
+        default="own", metadata={"help": "own: as the layer pads; circular: the published convention, whatever it does"}
+    )
+    precision: str = field(
+        default="auto",
+        metadata={
+            "help": "error over the largest value: single 5e-6, double 1e-10, full 1e-13; auto: double, lanczos single"
+        },
+    )
+    leading: int = field(
+        default=20, metadata={"help": "how many of the largest and smallest values to list", "short": "k"}
+    )
+    probes: int | None = field(default=None, metadata={"help": "start vectors of lanczos; by default 2 or 4, by size"})
+    steps: int = field(default=40, metadata={"help": "steps of lanczos for the distribution"})
+    bounds: bool = field(default=True, metadata={"help": "certified upper bounds beside the values of lanczos"})
+    values: bool = field(default=False, metadata={"help": "keep all singular values of the methods that give them"})
+    memory: str = field(default="2GiB", metadata={"help": "budget for matrices of exact and the basis of lanczos"})
+    threads: int | None = field(default=None, metadata={"help": "frequencies at a time; by default torch's threads"})
+    seed: int = field(default=0, metadata={"help": "seed of the start vectors"})
+    progress: bool = field(default=True, metadata={"help": "show a progress bar"})
+
+    def __post_init__(self) -> None:
+        for name, choices in (("method", METHODS), ("padding", PADDINGS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
+        for name, least in (("leading", 1), ("probes", 1), ("steps", 2), ("threads", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise NetprobeError(f"{name}={value}: give at least {least}")
+        in_bytes(self.memory)
+
+
+@dataclass(frozen=True)
+class WeightsSettings(SpectrumSettings):
+    """How to analyse weights; every field is a keyword of `netprobe.weights.analyse` and a flag of the command line."""
+
+    batch_size: int | None = field(
+        default=None, metadata={"help": "images at a time, for the drift; by default chosen by image size and device"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size is not None and self.batch_size < 1:
+            raise NetprobeError(f"batch_size={self.batch_size}: give at least 1")
