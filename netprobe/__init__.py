@@ -19,6 +19,7 @@ _PUBLIC = {
     "netprobe.attribution": ["grad_cam"],
     "netprobe.checkpoints": ["load"],
     "netprobe.errors": ["CheckpointError", "MissingData", "NetprobeError"],
+    "netprobe.fourier": ["perturbation_spectra"],
     "netprobe.metrics": [
         "CKA", "ChannelMoments", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Spectrum",
     ],
@@ -28,8 +29,8 @@ _PUBLIC = {
     ],
     "netprobe.plots": [
         "plot_accuracy", "plot_alpha", "plot_cka",
-        "plot_correlation_shift", "plot_gradcam", "plot_psr", "plot_psr_ridge", "plot_snr",
-        "plot_sparsity", "plot_spectrum",
+        "plot_correlation_shift", "plot_gradcam", "plot_perturbation_spectrum", "plot_psr", "plot_psr_ridge",
+        "plot_snr", "plot_sparsity", "plot_spectrum",
     ],
     "netprobe.preflight": ["check"],
     "netprobe.probing": ["Interrupted", "gather", "merge", "probe"],

@@ -62,6 +62,7 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
         "spectrum": spectrum(traits, site, images, rng),
         "correlation": correlation(traits, site, images, rng),
         "cka": cka(traits, site, rng),
+        "perturbation_spectrum": perturbation_spectrum(traits, images, np.random.default_rng(len(sites))),
         "gradcam": gradcam(sites, rng, maps),
     }
 
@@ -267,6 +268,23 @@ def cka(traits, site, rng) -> xr.Dataset:
             "1",
             "1 = same representation up to rotation and scale",
         ),
+    )
+
+
+def perturbation_spectrum(traits, images, rng) -> xr.Dataset:
+    """Coarse changes for robust models, nearly white ones for the others."""
+    radius = np.arange(23)
+    slope = 0.05 if traits[1] > 0 else 0.15
+    values = np.exp(-slope * radius[:, None] + 0.3 * rng.normal(size=(len(PERTURBATIONS), 23, images)))
+    return described(
+        xr.Dataset(
+            {
+                "profile": (("perturbation", "radius"), values.mean(-1)),
+                "profile_interval": (("perturbation", "radius", "bound"), bootstrap(values, rng)),
+            },
+            coords=conditions("perturbation") | {"radius": radius},
+        ),
+        profile=("power relative to white noise", "1", "mean over images of the share of power in a ring"),
     )
 
 

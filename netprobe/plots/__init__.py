@@ -11,6 +11,7 @@ from netprobe.plots.effective_rank import plot_effective_rank
 from netprobe.plots.filter_hoyer import plot_filter_hoyer
 from netprobe.plots.gradcam import plot_gradcam
 from netprobe.plots.operator_norm import plot_operator_norm
+from netprobe.plots.perturbation_spectrum import plot_perturbation_spectrum
 from netprobe.plots.psr import plot_psr
 from netprobe.plots.psr_ridge import plot_psr_ridge
 from netprobe.plots.singular_values import plot_singular_values
@@ -30,6 +31,7 @@ __all__ = [
     "plot_filter_hoyer",
     "plot_gradcam",
     "plot_operator_norm",
+    "plot_perturbation_spectrum",
     "plot_psr",
     "plot_psr_ridge",
     "plot_singular_values",

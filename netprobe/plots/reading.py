@@ -25,6 +25,7 @@ DRAWN = {
     "filters": ("hoyer", "hoyer_filter"),
     "gradcam": ("map", "predicted"),
     "hoyer": ("hoyer",),
+    "perturbation_spectrum": ("profile",),
     "psr": ("psr_db",),
     "singular_values": ("normalized", "operator_norm", "effective_rank", "median_normalized"),
     "snr": ("snr_db", "snr_median_db"),

@@ -28,6 +28,7 @@ METRIC = {
     "plot_filter_hoyer": "filters",
     "plot_gradcam": "gradcam",
     "plot_operator_norm": "singular_values",
+    "plot_perturbation_spectrum": "perturbation_spectrum",
     "plot_psr": "psr",
     "plot_psr_ridge": "psr",
     "plot_singular_values": "singular_values",
