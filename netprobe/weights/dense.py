@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
 from netprobe.errors import NetprobeError
 from netprobe.settings import in_bytes
-from netprobe.weights.matrices import ERROR, by_gram, by_svd, unresolved
+from netprobe.weights.matrices import ERROR, RESOLVED, by_gram, by_svd
 from netprobe.weights.operators import ConvOperator
 from netprobe.weights.singular_values import SingularValues
 from netprobe.weights.windows import disjoint, window_values
-
-GRAM_ERROR = 1e-7
-"""Error over the largest value where a Gram matrix's smallest eigenvalues are lost in its rounding."""
 
 BATCH = 256
 """Unit vectors convolved at a time."""
@@ -26,27 +24,27 @@ def exact_values(operator: ConvOperator, precision: str = "double", memory: str 
 
     Windows that do not overlap need one SVD of the kernel. Otherwise, group by group, the Gram matrix of the smaller
     side is built by convolving unit vectors there and back (the operator itself is not formed) and diagonalised in
-    float64; "full" precision, and values below 1e-5 of the largest (if it fits; else their error is 1e-7 of the
-    largest, and `error` says so), take the SVD of the unrolled matrix.
+    float64; values below 1e-5 of the largest, which its rounding hides, are those of the operator on their eigenvectors.
+    "full" and "single" precision take the SVD of the unrolled matrix.
 
-    Cost: for N values a group, N convolutions and 4/3 N^3 multiply-adds (N = 4096: seconds; 16384: minutes). Raises
-    NetprobeError, naming what it would need, where that is more than `memory`.
+    Cost: for N values a group, N convolutions and 4/3 N^3 multiply-adds (N = 4096: seconds; 16384: minutes), twice
+    that with small values. Raises NetprobeError, naming what it would need, where that is more than `memory`.
     """
     if disjoint(operator):
         return window_values(operator, precision)
-    need, budget = bytes_needed(operator, precision), in_bytes(memory)
-    if need > budget:
+    need = bytes_needed(operator, precision)
+    if need > in_bytes(memory):
         raise NetprobeError(
             f"all {operator.count} singular values need {need / 2**30:.3g} GiB, more than memory={memory!r}; raise it, "
             "or use method='lanczos'"
         )
     blocks = [block.to(torch.float64, "cpu") for block in operator.blocks()]
-    dtype = torch.float32 if precision == "single" else torch.float64
     if precision == "double":
-        values, error = _by_grams(blocks, budget)
+        values = _by_grams(blocks)
     else:
-        values, error = [by_svd(dense_matrix(block).to(dtype)).double() for block in blocks], ERROR[precision]
-    return SingularValues.gathered([(v, 1) for v in values], operator.count, "exact", error)
+        dtype = torch.float32 if precision == "single" else torch.float64
+        values = [by_svd(dense_matrix(block).to(dtype)).double() for block in blocks]
+    return SingularValues.gathered([(v, 1) for v in values], operator.count, "exact", ERROR[precision])
 
 
 def bytes_needed(operator: ConvOperator, precision: str) -> int:
@@ -56,18 +54,26 @@ def bytes_needed(operator: ConvOperator, precision: str) -> int:
     return (4 if precision == "single" else 8) * entries
 
 
-def _by_grams(blocks: list[ConvOperator], budget: int) -> tuple[list[Tensor], float]:
-    """Values group by group, and their error: by SVD where one is too small for a Gram matrix, if that fits."""
+def _by_grams(blocks: list[ConvOperator]) -> list[Tensor]:
+    """Values group by group."""
     values = [by_gram(gram_matrix(block)) for block in blocks]
     largest = max(float(v[0]) for v in values)
-    error = ERROR["double"]
-    for number, block in enumerate(blocks):
-        if unresolved(values[number], largest):
-            if bytes_needed(block, "full") <= budget:
-                values[number] = by_svd(dense_matrix(block))
-            else:
-                error = GRAM_ERROR
-    return values, error
+    for block, found in zip(blocks, values, strict=True):
+        hidden = int((found < RESOLVED * largest).sum())
+        if hidden:
+            found[-hidden:] = _smallest(block, hidden)
+    return values
+
+
+def _smallest(operator: ConvOperator, number: int) -> Tensor:
+    """The smallest singular values, descending, from the operator on the eigenvectors of its Gram matrix.
+
+    Rounding turns such eigenvectors among themselves, which their common SVD undoes, and hardly towards the others.
+    """
+    gram = gram_matrix(operator).numpy()
+    _, vectors = scipy.linalg.eigh(gram, subset_by_index=[0, number - 1], overwrite_a=True, check_finite=False)
+    basis = torch.from_numpy(vectors.T.copy()).reshape(-1, *operator.small_shape)
+    return by_svd(torch.cat([operator.forward(part).flatten(1) for part in basis.split(BATCH)]))
 
 
 def _units(shape: tuple[int, ...], like: Tensor) -> Iterator[Tensor]:

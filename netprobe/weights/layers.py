@@ -19,7 +19,7 @@ from netprobe.sites import Site, find_sites
 
 CONVOLUTIONS = frozenset({"_ConvNd"})
 LINEAR = frozenset({"Linear"})
-NORMS = frozenset({"_NormBase", "GroupNorm"})
+NORMS = frozenset({"_NormBase", "FrozenBatchNorm2d", "GroupNorm", "LayerNorm", "RMSNorm"})
 
 NOT_REACHED = "never reached by the dry run: its input resolution is unknown"
 LAZY = "lazy: its weights do not exist yet; run one batch through the model first"

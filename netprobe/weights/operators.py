@@ -240,7 +240,8 @@ def operator_of(module: nn.Module, input_shape: Sequence[int], output_shape: Seq
         return ConvOperator(weight[..., None], one, one, one, one, (0,))
     if module.padding_mode not in ("zeros", "circular"):
         raise NetprobeError(f"padding_mode={module.padding_mode!r} is neither 'zeros' nor 'circular'")
-    size, result = tuple(input_shape[1:]), tuple(output_shape[1:])
+    axes = len(module.kernel_size)
+    size, result = tuple(input_shape[-axes:]), tuple(output_shape[-axes:])
     if module.transposed:
         size, result = result, size
     circular = module.padding_mode == "circular"
@@ -261,15 +262,20 @@ def disagreement(module: nn.Module, operator: ConvOperator, input_shape: Sequenc
 
     A subclass may standardise its weights, pad by itself or add an adapter: its weight alone then says nothing.
     """
-    weight = operator.weight
-    x = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(weight)
+    convolution = isinstance(module, nn.modules.conv._ConvNd)
+    shape = input_shape[-operator.axes - 1 :] if convolution else input_shape
+    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)).to(operator.weight)
     with torch.no_grad():
-        linear = module(x) - module(torch.zeros_like(x))
-        if not isinstance(module, nn.modules.conv._ConvNd):
-            expected = F.linear(x, weight[..., 0])
-        else:
-            expected = operator.adjoint(x) if module.transposed else operator.apply(x)
+        try:
+            linear = module(x) - module(torch.zeros_like(x))
+        except (TypeError, RuntimeError):  # a forward with other arguments than a layer's
+            return math.inf
+        expected = _mapped(operator, module, x) if convolution else F.linear(x, operator.weight[..., 0])
     if linear.shape != expected.shape:
         return math.inf
     gap, size = (linear - expected).double().norm(), expected.double().norm()
     return float(gap / size) if size else float(gap)
+
+
+def _mapped(operator: ConvOperator, module: nn.Module, x: Tensor) -> Tensor:
+    return operator.adjoint(x) if module.transposed else operator.apply(x)
