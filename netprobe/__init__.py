@@ -28,9 +28,10 @@ _PUBLIC = {
         "BIM", "FGSM", "GaussianNoise", "L1", "L2", "Linf", "PGD", "SaltAndPepper", "UniformNoise", "sweep",
     ],
     "netprobe.plots": [
-        "plot_accuracy", "plot_alpha", "plot_cka",
-        "plot_correlation_shift", "plot_gradcam", "plot_perturbation_spectrum", "plot_psr", "plot_psr_ridge",
-        "plot_snr", "plot_sparsity", "plot_spectrum",
+        "plot_accuracy", "plot_alpha", "plot_batch_norm", "plot_batch_norm_drift", "plot_cka",
+        "plot_correlation_shift", "plot_effective_rank", "plot_filter_hoyer", "plot_gradcam",
+        "plot_operator_norm", "plot_perturbation_spectrum", "plot_psr", "plot_psr_ridge",
+        "plot_singular_values", "plot_snr", "plot_sparsity", "plot_spectrum", "plot_tail_fatness",
     ],
     "netprobe.preflight": ["check"],
     "netprobe.probing": ["Interrupted", "gather", "merge", "probe"],
@@ -40,7 +41,7 @@ _PUBLIC = {
     "netprobe.store": ["open_results", "save_results"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_SUBPACKAGES = ("data", "metrics", "models", "perturb", "plots")
+_SUBPACKAGES = ("data", "metrics", "models", "perturb", "plots", "weights")
 
 __all__ = sorted([*_HOME, *_SUBPACKAGES])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from netprobe.cli.options import (
     errors_as_usage,
     model_flags,
     named_perturbations,
+    optional_data_flags,
     perturb_flag,
     probe_flags,
+    weights_flags,
 )
 
 PARTIAL = "partial.pt"
+LOADING = ("arch", "normalize", "num_classes", "key", "unsafe")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +35,7 @@ def main() -> None:
     netprobe layers torchvision:resnet18              where one can listen
     netprobe check resnet20@r20.th --normalize imagenet --data cifar10
     netprobe compare A.pt B.pt --arch resnet18 --data cifar10 --limit 1000 -o out/
+    netprobe weights A.pt B.pt --arch resnet18 --input 3,32,32 -o out/
 
     Exit codes: 0 done, 1 findings (check), 2 a mistake in what was asked, 130 interrupted.
     """
@@ -58,14 +63,10 @@ def demo(out: str, seed: int) -> None:
 def layers(model: str, shape: str, sites: str, **loading: Any) -> None:
     import torch
 
-    from netprobe.errors import NetprobeError
     from netprobe.selection import select
     from netprobe.sites import find_sites
 
-    try:
-        size = tuple(int(n) for n in shape.split(","))
-    except ValueError:
-        raise NetprobeError(f"--input {shape!r}: write the shape of one input, for example 3,32,32") from None
+    size = _input_shape(shape)
     (network,) = _loaded([model], loading).values()
     found = find_sites(network, torch.full((1, *size), 0.5))
     rows = [("", "site", "type", "shape", "parameters", "multiply-adds")]
@@ -120,16 +121,57 @@ def probe(models: tuple[str, ...], out: str, **options: Any) -> None:
 @perturb_flag
 @probe_flags
 @click.option("--gradcam", default=4, show_default=True, help="images to draw Grad-CAM maps of; 0 for none")
+@click.option("--weights/--no-weights", default=True, show_default=True, help="add what `netprobe weights` shows")
 @click.option("-o", "--out", default="runs/compare", show_default=True, help="folder for results, figures and report")
 @errors_as_usage
-def compare(models: tuple[str, ...], out: str, gradcam: int, **options: Any) -> None:
+def compare(models: tuple[str, ...], out: str, gradcam: int, weights: bool, **options: Any) -> None:
     from netprobe.errors import NetprobeError
     from netprobe.outcome import draw
 
     if len(models) < 2:
         raise NetprobeError("compare needs two models or more; `netprobe probe` takes one")
-    tree = _probed(models, out, options, gradcam)
+    tree = _probed(models, out, options, gradcam, weights)
     _show(tree, draw(tree, out))
+
+
+@main.command(
+    help="Read what the weights of one model or several tell: singular values, sparsity of filters, batch norm.\n\n"
+    "Needs no images. With --data it also compares the statistics of batch norm with those of the images, clean and "
+    "under each --perturb.\n\n"
+    f"{FORM}\n\n"
+    "\b\n"
+    "netprobe weights nt=resnet18@nt.pt at=resnet18@at.pt --input 3,32,32 -o out/\n"
+    "netprobe weights torchvision:resnet50 --input 3,224,224 --layers 'layer4.*' -k 5\n"
+    "netprobe weights net.py:make@a.pt --data cifar10 --limit 1000 --perturb pgd:eps=8/255"
+)
+@click.argument("models", nargs=-1, required=True)
+@model_flags
+@click.option("--input", "shape", help="shape of one input, for example 3,32,32; by default that of --data")
+@optional_data_flags
+@perturb_flag
+@weights_flags
+@click.option("-o", "--out", default="runs/weights", show_default=True, help="folder for results, figures and report")
+@errors_as_usage
+def weights(
+    models: tuple[str, ...], shape: str | None, out: str, perturbations: tuple[str, ...], **options: Any
+) -> None:
+    from netprobe.cli.weights import table
+    from netprobe.errors import NetprobeError
+    from netprobe.outcome import REPORT, write
+    from netprobe.weights import analyse
+
+    if shape is None and options["data"] is None:
+        raise NetprobeError("give --input, for example --input 3,32,32, or --data: singular values depend on the size")
+    size = None if shape is None else _input_shape(shape)
+    networks = _loaded(models, {key: options.pop(key) for key in LOADING})
+    data, *rest = (options.pop(key) for key in ("data", "split", "limit", "size"))
+    images = None if data is None else _data(data, *rest, options["seed"])
+    named = named_perturbations(perturbations) if perturbations else None
+    tree = analyse(networks, size, data=images, perturbations=named, **options)
+    write(tree, out)
+    for name in networks:
+        click.echo(f"\n{name}\n{_columns(table(tree[name]), right=range(2, 9))}")
+    _show(tree, Path(out) / REPORT)
 
 
 @main.command()
@@ -191,15 +233,25 @@ def _data(data: str, split: str | None, limit: int | None, size: int | None, see
     return load(data, split, size=size, seed=seed, limit=limit)
 
 
-def _probed(models: tuple[str, ...], out: str, options: dict[str, Any], gradcam: int = 0) -> Any:
+def _input_shape(text: str) -> tuple[int, ...]:
+    from netprobe.errors import NetprobeError
+
+    try:
+        return tuple(int(n) for n in text.split(","))
+    except ValueError:
+        raise NetprobeError(f"--input {text!r}: write the shape of one input, for example 3,32,32") from None
+
+
+def _probed(models: tuple[str, ...], out: str, options: dict[str, Any], gradcam: int = 0, weights: bool = False) -> Any:
     """Results of a run that flushes to `out`, goes on from there, and is readable when interrupted."""
     from netprobe.probing import Interrupted, gather
     from netprobe.store import save_results
 
-    loading = {key: options.pop(key) for key in ("arch", "normalize", "num_classes", "key", "unsafe")}
-    networks = _loaded(models, loading)
+    networks = _loaded(models, {key: options.pop(key) for key in LOADING})
     images = _data(*(options.pop(key) for key in ("data", "split", "limit", "size")), options["seed"])
     named = named_perturbations(options.pop("perturbations"))
+    if weights:
+        options["metrics"] = _with_drift(options["metrics"], networks, images.shape)
     Path(out).mkdir(parents=True, exist_ok=True)
     try:
         partial = gather(networks, images, named, partial=Path(out) / PARTIAL, **options)
@@ -210,12 +262,26 @@ def _probed(models: tuple[str, ...], out: str, options: dict[str, Any], gradcam:
         )
         sys.exit(130)
     tree = partial.compute()
+    if weights:
+        from netprobe.weights import join
+
+        tree = join(tree, networks, images.shape, **{key: options[key] for key in ("memory", "seed", "progress")})
     if gradcam:
         _add_maps(tree, networks, images, named, gradcam, options["seed"])
     save_results(tree, Path(out) / "results.nc")
     if partial.complete and options["shard"] == "0/1":  # a shard's part is still to be merged
         (Path(out) / PARTIAL).unlink()
     return tree
+
+
+def _with_drift(metrics: str, networks: dict[str, Any], shape: tuple[int, ...]) -> list[Any]:
+    """The metrics, and what the drift of batch norm is made of, which costs next to nothing in the same pass."""
+    from netprobe.metrics import resolve
+    from netprobe.weights import drift_metric
+
+    chosen = list(resolve(metrics))
+    extra = drift_metric(networks, shape)
+    return chosen if extra is None or extra.name in [metric.name for metric in chosen] else [*chosen, extra]
 
 
 def _add_maps(tree: Any, networks: dict[str, Any], images: Any, named: Any, limit: int, seed: int) -> None:
@@ -239,7 +305,7 @@ def _show(tree: Any, written: Path) -> None:
     click.echo(f"\n{verdict(tree)}\n\nwritten: {written}")
 
 
-def _columns(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> str:
+def _columns(rows: list[tuple[str, ...]], right: Container[int] = ()) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     pad = [str.rjust if i in right else str.ljust for i in range(len(widths))]
     return "\n".join(

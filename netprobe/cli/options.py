@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from netprobe.settings import ProbeSettings
+from netprobe.settings import ProbeSettings, WeightsSettings
 
 
 def flags_of(settings: type) -> Callable[[Callable], Callable]:
@@ -25,9 +25,10 @@ def flags_of(settings: type) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def _names(field: dataclasses.Field, hint: Any) -> tuple[str, str]:
+def _names(field: dataclasses.Field, hint: Any) -> list[str]:
     flag = field.name.replace("_", "-")
-    return f"--{flag}/--no-{flag}" if bool in (hint, *typing.get_args(hint)) else f"--{flag}", field.name
+    short = [f"-{field.metadata['short']}"] if "short" in field.metadata else []
+    return [*short, f"--{flag}/--no-{flag}" if bool in (hint, *typing.get_args(hint)) else f"--{flag}", field.name]
 
 
 def _kind(field: dataclasses.Field, hint: Any) -> dict[str, Any]:
@@ -38,18 +39,24 @@ def _kind(field: dataclasses.Field, hint: Any) -> dict[str, Any]:
 
 
 probe_flags = flags_of(ProbeSettings)
+weights_flags = flags_of(WeightsSettings)
 
 
-def data_flags(command: Callable) -> Callable:
+def data_flags(command: Callable, required: bool = True) -> Callable:
     """--data, --split, --limit, --size: which images."""
     for option in (
         click.option("--size", type=int, help="side to resize images of a folder to"),
         click.option("--limit", type=int, help="so many images, every class its share"),
         click.option("--split", help="part of the data set; by default the held-out one"),
-        click.option("--data", required=True, help="name, folder, word folder or .npz file; see netprobe.data.load"),
+        click.option(
+            "--data", required=required, help="name, folder, word folder or .npz file; see netprobe.data.load"
+        ),
     ):
         command = option(command)
     return command
+
+
+optional_data_flags = functools.partial(data_flags, required=False)
 
 
 def model_flags(command: Callable) -> Callable:

@@ -84,15 +84,21 @@ def histograms(panel: Axes, values: Sequence[np.ndarray], indices: Sequence[int]
     for data, index in zip(values, indices, strict=True):
         if data.size:
             style = look(index)
-            share = np.histogram(data, edges)[0] / data.size
-            panel.stairs(share, edges, fill=True, color=style["color"], alpha=0.3)
-            panel.stairs(share, edges, color=style["color"], linestyle=style["linestyle"], linewidth=1)
+            colours = {"facecolor": (style["color"], 0.3), "edgecolor": style["color"]}
+            steps = _steps(np.histogram(data, edges)[0] / data.size, edges)
+            panel.stairs(*steps, fill=True, linestyle=style["linestyle"], linewidth=0.9, **colours)
     panel.set(xlim=(edges[0], edges[-1]))
     panel.set_ylim(bottom=0)
     panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="%"))
     if not any(data.size for data in values):
         panel.text(0.5, 0.5, "undefined", transform=panel.transAxes, ha="center", va="center", fontsize=8)
         panel.set(yticks=[])
+
+
+def _steps(heights: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same steps with neighbours of one height joined, which makes files of many panels small."""
+    first = np.flatnonzero(np.r_[True, np.diff(heights) != 0])
+    return heights[first], edges[np.r_[first, len(edges) - 1]]
 
 
 def shared_bins(values: Sequence[np.ndarray], bins: int) -> np.ndarray:

@@ -67,8 +67,10 @@ def _plain_html(element: ElementTree.Element) -> None:
     element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
     for child in [child for child in element if child.tag.endswith("}style")]:
         element.remove(child)
-    if "d" in element.attrib:
-        element.set("d", DECIMALS.sub(r"\1", " ".join(element.get("d").split())))
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
+    for name in {"d", "x", "y", "transform"} & element.attrib.keys():
+        element.set(name, DECIMALS.sub(r"\1", " ".join(element.get(name).split())))
     if "href" in element.attrib:
         element.set("href", "".join(element.get("href").split()))
     if "style" in element.attrib:

@@ -76,18 +76,24 @@ def batch_norm_drift(
     Errors: as for `batch_norm` and `netprobe.probe`; NetprobeError if no chosen layer keeps running statistics.
     """
     data = data if isinstance(data, Data) else load_data(data)
-    metric = ChannelMoments(at="input", sites=tracked_sites(model, data.shape, layers))
+    moments = input_moments(model, data, perturbations, layers, **settings)
+    return drift(moments, batch_norm(model, data.shape, layers))
+
+
+def input_moments(model: nn.Module, data: Data, perturbations: Any, layers: Any, **settings: Any) -> xr.Dataset:
+    """`ChannelMoments` of what the chosen batch norms are given; parameters as for `batch_norm_drift`."""
+    metric = ChannelMoments(at="input", sites=site_pattern(tracked_names(model, data.shape, layers)))
     tree = probe({"model": model}, data, perturbations, metric, **{"preflight": False} | settings)
-    return drift(tree["model/channel_moments"].to_dataset(), batch_norm(model, data.shape, layers))
+    return tree["model"][metric.name].to_dataset()
 
 
-def tracked_sites(model: nn.Module, input_shape: Sequence[int] | Tensor, layers: Any = "norm") -> str:
-    """A pattern of `netprobe.selection` for the chosen batch norms that keep running statistics and are called."""
+def tracked_names(model: nn.Module, input_shape: Sequence[int] | Tensor, layers: Any = "norm") -> list[str]:
+    """The chosen batch norms that keep running statistics, which can be read, and that are called; at least one."""
     chosen = normalisations(model, input_shape, layers)
-    names = [layer.name for layer in chosen if layer.order >= 0 and tracks(layer.of(model))]
+    names = [layer.name for layer in chosen if layer.usable and tracks(layer.of(model))]
     if not names:
         raise NetprobeError(f"none of the layers {', '.join(layer.name for layer in chosen)} keeps running statistics")
-    return site_pattern(names)
+    return names
 
 
 def site_pattern(names: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from netprobe.metrics.base import interval, variable
 from netprobe.uncertainty import bootstrap_interval, median_interval
 from netprobe.weights.batch_norm import gains, is_batch_norm
 from netprobe.weights.labelled import layer_coords, padded
-from netprobe.weights.layers import Layer, choose, example_input, find_layers
+from netprobe.weights.layers import CONVOLUTIONS, LINEAR, Layer, choose, example_input, find_layers
 from netprobe.weights.readers import only_batch_norm
 
 NEGLIGIBLE = 1e-6
@@ -68,9 +68,9 @@ def filters(model: nn.Module, input_shape: Sequence[int] | Tensor, layers: Any =
     """
     with undisturbed(model), torch.no_grad():  # reading a parametrised weight can change its buffers
         every = find_layers(model, input_shape)
-        chosen = choose(every, layers)
+        chosen = choose([layer for layer in every if layer.lineage & (CONVOLUTIONS | LINEAR)], layers)
         norms = {layer.path: layer.name for layer in every if layer.usable and is_batch_norm(layer.of(model))}
-        readable = [layer.path for layer in chosen if _readable(layer, model)]
+        readable = [layer.path for layer in chosen if layer.usable]
         behind = only_batch_norm(model, example_input(model, input_shape), readable, list(norms))
         reads = [_read(layer, model, behind, norms) if layer.path in readable else NOTHING for layer in chosen]
     return _dataset(chosen, reads)
@@ -95,11 +95,6 @@ def squared_hoyer(rows: Tensor) -> Tensor:
     ratio = scaled.abs().sum(1).square() / scaled.square().sum(1)
     d = rows.shape[1]
     return ((ratio - 1) / (d - 1)).clamp(0, 1) if d > 1 else torch.full_like(ratio, torch.nan)
-
-
-def _readable(layer: Layer, model: nn.Module) -> bool:
-    weight = getattr(layer.of(model), "weight", None) if layer.usable else None
-    return isinstance(weight, Tensor) and weight.ndim > 1
 
 
 def _read(layer: Layer, model: nn.Module, behind: dict[str, str], names: dict[str, str]) -> _Read:
@@ -182,4 +177,4 @@ def _counts(reads: Sequence[_Read], known: np.ndarray) -> dict[str, xr.Variable]
 def _note(layer: Layer, read: _Read) -> str:
     if read.norm.size:
         return "a filter of a single weight has no ratio" if read.elements == 1 else ""
-    return layer.note or "no weight matrix: only convolutions and linear layers have filters"
+    return layer.note

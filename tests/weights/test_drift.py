@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import netprobe as npb
 from netprobe.errors import NetprobeError
 from netprobe.weights import batch_norm, batch_norm_drift
-from netprobe.weights.drift import drift, tracked_sites
+from netprobe.weights.drift import drift, site_pattern, tracked_names
 
 N = 24
 
@@ -109,7 +109,7 @@ def test_any_batching_and_merging_give_the_same(model, found):
         again = measured(model, noise, batch_size=batch_size)
         for name in found.data_vars:
             np.testing.assert_allclose(again[name], found[name], rtol=1e-9, atol=1e-11, err_msg=name)
-    metric = npb.ChannelMoments(at="input", sites=tracked_sites(model, (3, 6, 5)))
+    metric = npb.ChannelMoments(at="input", sites=site_pattern(tracked_names(model, (3, 6, 5))))
     data, options = images(N, classes=3), QUIET | {"dtype": "float64"}
     parts = [npb.gather(model, data, noise, metric, shard=f"{i}/3", **options) for i in (1, 0, 2)]
     moments = npb.merge(parts).compute()["Net/channel_moments"].to_dataset()
