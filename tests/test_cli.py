@@ -20,7 +20,7 @@ from netprobe.models import digits_cnn
 from netprobe.settings import ProbeSettings
 from netprobe.store import open_results, provenance
 
-VERBS = ("demo", "layers", "check", "probe", "compare", "report", "merge", "perturbations")
+VERBS = ("demo", "layers", "check", "probe", "compare", "weights", "report", "merge", "perturbations")
 SMALL = ["--data", "digits", "--limit", "24", "--perturb", "noise=gaussian:std=0.1", "--no-preflight", "--no-progress"]
 
 
@@ -102,7 +102,7 @@ def test_check_exits_with_1_on_an_error(checkpoint):
 
 def test_compare_writes_results_figures_and_report(checkpoint, tmp_path):
     models = (f"a=digits_cnn@{checkpoint}", "b=digits_cnn")
-    output = run("compare", *models, *SMALL, "--sites", "conv", "--gradcam", 2, "-o", tmp_path)
+    output = run("compare", *models, *SMALL, "--sites", "conv", "--gradcam", 2, "--no-weights", "-o", tmp_path)
     assert "Accuracy, clean" in output and str(tmp_path / "report.html") in output
     tree = open_results(tmp_path / "results.nc")
     assert set(tree.children) == {"a", "b"} and not (tmp_path / "partial.pt").exists()
@@ -185,7 +185,7 @@ def test_without_perturbations_there_are_two_by_name():
 def test_compare_needs_no_perturbation_to_draw_maps(checkpoint, tmp_path):
     models = (f"a=digits_cnn@{checkpoint}", "b=digits_cnn")
     few = ["--data", "digits", "--limit", "10", "--metrics", "psr", "--sites", "conv", "--gradcam", 1]
-    run("compare", *models, *few, "--no-preflight", "--no-progress", "-o", tmp_path)
+    run("compare", *models, *few, "--no-preflight", "--no-progress", "--no-weights", "-o", tmp_path)
     maps = open_results(tmp_path / "results.nc")["a/gradcam"]
     assert list(maps["condition"].values) == ["clean", "pgd", "gaussian"]
 
