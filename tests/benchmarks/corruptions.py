@@ -3,9 +3,9 @@
     python tests/benchmarks/corruptions.py                       # 500 images of 32 x 32 and 8 of 224 x 224, one thread
     python tests/benchmarks/corruptions.py --images 50 --rounds 1  # a quick look
 
-The other way is that of the public generators: per image, numpy, SciPy and Pillow (tests/per_image_corruptions.py). It is
-spared what they do slowly without need: one random number a pixel for glass_blur, reading a photograph an image for
-frost. Its slowest rows are measured on fewer images, as their column says.
+The other way is that of the public generators: per image, numpy, SciPy and Pillow (tests/per_image_corruptions.py). It
+is spared what they do slowly without need: drawing for glass_blur pixel by pixel, and reading a photograph of frost for
+every image. Its slowest rows are measured on fewer images, as their column says.
 
 Noise is as fast as numpy draws it: ours starts a stream of its own for every image, so that results depend neither on
 the batch nor on the order, which costs about as much as the batch saves.

@@ -21,7 +21,7 @@ FEW_TAPS = 32
 
 
 @functools.lru_cache(maxsize=64)
-def smoothing(size: int, sigma: float, border: str = "nearest", truncate: float = 4.0) -> np.ndarray:
+def smoothing(size: int, sigma: float, border: str, truncate: float) -> np.ndarray:
     """The (size, size) matrix of a Gaussian of `sigma` pixels, cut at `truncate` sigmas; SciPy's borders."""
     return ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode=border, truncate=truncate)
 
@@ -60,7 +60,7 @@ def centre_zoom(x: Tensor, factor: float) -> Tensor:
     The centre is ceil(size / factor) pixels long; its end pixels stay end pixels. What is too much is cut off evenly.
     """
     sizes = x.shape[-2:]
-    crops = [math.ceil(size / factor - 1e-9) for size in sizes]  # 224 / 1.12 is 200, not a rounding more
+    crops = [math.ceil(size / factor) for size in sizes]
     zoomed = F.interpolate(
         _centre(x, crops), [round(crop * factor) for crop in crops], mode="bilinear", align_corners=True
     )

@@ -19,7 +19,7 @@ def motion_blurred(x: Tensor, radius: int, sigma: float, degrees: Tensor) -> Ten
     x : (N, C, H, W). degrees : (N,) the angle a of each image; 0 looks right, -90 up.
     """
     taps = torch.arange(2 * radius + 1, device=x.device)
-    weights = torch.exp(-(taps**2) / (2 * sigma**2))
+    weights = torch.exp(-(widened(taps) ** 2) / (2 * sigma**2))
     windows = padded(x, 2 * radius, "edge").unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
     down, right = (2 * radius + offset for offset in _offsets(taps, degrees))
     images, out = torch.arange(len(x), device=x.device), torch.zeros_like(x)
