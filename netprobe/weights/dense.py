@@ -24,7 +24,7 @@ def exact_values(operator: ConvOperator, precision: str = "double", memory: str 
 
     Windows that do not overlap need one SVD of the kernel. Otherwise, group by group, the Gram matrix of the smaller
     side is built by convolving unit vectors there and back (the operator itself is not formed) and diagonalised in
-    float64; values below 1e-5 of the largest, which its rounding hides, are those of the operator on their eigenvectors.
+    float64; values below 1e-5 of the largest, hidden by its rounding, are those of the operator on their eigenvectors.
     "full" and "single" precision take the SVD of the unrolled matrix.
 
     Cost: for N values a group, N convolutions and 4/3 N^3 multiply-adds (N = 4096: seconds; 16384: minutes), twice
