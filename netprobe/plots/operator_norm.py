@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator
 
 from netprobe.plots.drawing import INK, canvas, finite, heading, look, plain, site_axis, styled
 from netprobe.plots.reading import Measured, label, measured
+from netprobe.plots.singular_values import paddings
 
 
 @styled
@@ -38,7 +39,7 @@ def plot_operator_norm(
     ax.yaxis.set_minor_formatter(lambda value, _: "")
     dash = Line2D([], [], color=INK, linestyle="none", marker="_", markersize=9, label="bound of the reshaped kernel")
     bounded = any("kernel_bound" in entry.data for entry in every)
-    heading(ax, "Operator norm of each layer", handles + [dash] * bounded)
+    heading(ax, f"Operator norm of each layer{paddings(every)}", handles + [dash] * bounded)
     return ax
 
 

@@ -48,7 +48,7 @@ def plot_singular_values(
             _line(panel, entry, name)
         panel.set(xlim=(0, 1), ylim=(0, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     handles = [Line2D([], [], label=plain(entry.model), **_look(entry)) for entry in every]
-    heading(ax, f"Normalised singular values{of_all(drawn, every)}", handles)
+    heading(ax, f"Normalised singular values{paddings(every)}{of_all(drawn, every)}", handles)
     return ax
 
 
@@ -61,6 +61,13 @@ def six_layers(every: Sequence[Measured]) -> list[str]:
     n = len(names)
     six = {0, 1, max(n // 2 - 1, 0), n // 2, n - 2, n - 1} if n > 6 else set(range(n))
     return [str(names[k]) for k in sorted(six)]
+
+
+def paddings(every: Sequence[Measured]) -> str:
+    """What the operators were taken to do at the borders: ", zero padding"; nothing if the results do not tell."""
+    known = [str(name) for entry in every if "padding" in entry.data for name in entry.data["padding"].values]
+    names = [name for name in dict.fromkeys(known) if name]
+    return f", {' and '.join(names)} padding" if names else ""
 
 
 def _look(entry: Measured) -> dict[str, object]:

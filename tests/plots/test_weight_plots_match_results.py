@@ -44,7 +44,7 @@ def test_spectra_of_the_first_middle_and_last_convolutions(results):
         assert_array_equal(line.get_ydata(), data["normalized"])
         assert to_hex(line.get_color()) == colour and line.get_label() == model
     assert {panel.get_ylim() for panel in ax.child_axes} == {(0, 1.04)}
-    assert title(ax) == "Normalised singular values, 6 of 20 layers"
+    assert title(ax) == "Normalised singular values, circular padding, 6 of 20 layers"
 
 
 def test_named_layers_and_no_others(results):
@@ -104,6 +104,7 @@ def test_operator_norms_with_bounds_and_product(results):
     assert_array_equal(dashes[1].get_ydata(), data["kernel_bound"])
     whiskers = np.array([segment[:, 1] for segment in ax.collections[1].get_segments()])
     assert_array_equal(whiskers, np.stack([data["operator_norm"], data["operator_norm_upper"]], 1))
+    assert title(ax) == "Operator norm of each layer, circular padding"
     assert ax.get_yscale() == "log" and ax.get_xlabel() == "Layer, in run order"
 
 

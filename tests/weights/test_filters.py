@@ -143,6 +143,14 @@ def test_a_layer_called_twice_needs_the_same_reader_twice():
     assert filters(seeded(Twice), SHAPE)["batch_norm"].sel(layer="conv1") == ""
 
 
+def test_a_layer_that_two_norms_read_in_turn_has_none():
+    class Alternating(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + self.bn2(self.conv1(x)).mean()
+
+    assert filters(seeded(Alternating), SHAPE)["batch_norm"].sel(layer="conv1") == ""
+
+
 def test_dead_filters_and_why(chain):
     with torch.no_grad():
         chain.conv1.weight[0] = 0
