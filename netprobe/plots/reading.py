@@ -132,9 +132,20 @@ class Condition(NamedTuple):
         stem, _, member = self.name.partition("@")
         return self.name if member and np.isnan(_number(member)) else re.sub(r"-\d+$", "", stem)
 
+    @property
+    def graded(self) -> bool:
+        """Whether `eps` is the severity of a common corruption, which has no unit."""
+        if self.eps not in (1, 2, 3, 4, 5):
+            return False
+        from netprobe.perturb.corruptions import CORRUPTIONS  # torch, which plots do without otherwise
+
+        return self.family in CORRUPTIONS
+
     def __str__(self) -> str:
-        """As people say it: "pgd@0.0314" is "pgd ε=8/255"."""
-        return f"{self.base} ε={budget(self.eps)}" if np.isfinite(self.eps) and self.name != "clean" else self.name
+        """As people say it: "pgd@0.0314" is "pgd ε=8/255", "fog@3" is "fog severity 3"."""
+        if not np.isfinite(self.eps) or self.name == "clean":
+            return self.name
+        return f"{self.base} severity {self.eps:g}" if self.graded else f"{self.base} ε={budget(self.eps)}"
 
 
 def conditions(data: xr.Dataset, dim: str = "perturbation") -> list[Condition]:

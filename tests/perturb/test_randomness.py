@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from netprobe.errors import NetprobeError
-from netprobe.perturb.randomness import ImageGenerator, normal, select, uniform
+from netprobe.perturb.randomness import ImageGenerator, normal, poisson, select, uniform
 
 DRAWS = {"normal": (normal, "standard_normal", "norm"), "uniform": (uniform, "random", "uniform")}
 every_draw = pytest.mark.parametrize(("draw", "method", "distribution"), DRAWS.values(), ids=DRAWS)
@@ -79,6 +79,39 @@ def test_dtype_and_other_generators(draw, method, distribution):
     assert not torch.equal(draw(blank(), None), glob)
     torch.manual_seed(9)
     assert torch.equal(draw(blank(), None), glob)
+
+
+RATES = torch.linspace(0, 300, 150).view(5, 3, 5, 2)
+
+
+def test_counts_are_those_of_numpy_on_the_image_s_stream():
+    """The second draw, after uniform numbers: the stream of (seed, image, 1)."""
+    generator = ImageGenerator(8, IMAGES)
+    uniform(blank(), generator)
+    for row, rates, image in zip(poisson(RATES, generator), RATES, IMAGES, strict=True):
+        key, counter = np.array([8, image], dtype=np.uint64), np.array([0, 0, 0, 1], dtype=np.uint64)
+        stream = np.random.Generator(np.random.Philox(key=key, counter=counter))
+        assert row.tolist() == stream.poisson(rates.numpy()).tolist()
+
+
+def test_counts_do_not_depend_on_the_batch():
+    together = poisson(RATES, ImageGenerator(3, IMAGES))
+    for k, image in enumerate(IMAGES):
+        assert torch.equal(poisson(RATES[k : k + 1], ImageGenerator(3, [image])), together[k : k + 1])
+    with pytest.raises(NetprobeError, match="for 5 images, the batch has 4"):
+        poisson(RATES[:4], ImageGenerator(3, IMAGES))
+
+
+@pytest.mark.parametrize("generator", ["image", "plain", "global"])
+def test_counts_have_the_mean_and_variance_of_their_rate(generator):
+    """30,000 counts: four standard errors, sqrt(rate / n) of the mean and about rate sqrt(2 / n) of the variance."""
+    torch.manual_seed(2)
+    generators = {"image": ImageGenerator(2, range(1000)), "plain": torch.Generator().manual_seed(2)}
+    for rate in (0.5, 40.0):
+        counts = poisson(torch.full((1000, 30), rate, dtype=torch.float64), generators.get(generator))
+        assert counts.dtype == torch.float64 and torch.equal(counts, counts.round())
+        assert counts.mean().item() == pytest.approx(rate, abs=4 * (rate / 30_000) ** 0.5)
+        assert counts.var().item() == pytest.approx(rate, rel=0.06)
 
 
 def test_it_is_also_a_plain_generator_seeded_by_seed_and_images():

@@ -192,6 +192,14 @@ def test_correlation_shift_over_eps(results):
     assert per_pair.get_ylabel() == "Correlation shift per pair"
 
 
+def test_correlation_shift_over_severities(results):
+    data = results["robust"]["correlation"].to_dataset().isel(perturbation=slice(0, 3))
+    coords = {"perturbation": ["fog@1", "fog@3", "fog@5"], "family": ("perturbation", ["fog"] * 3)}
+    ax = plots.plot_correlation_shift(data.assign_coords(coords | {"eps": ("perturbation", [1.0, 3.0, 5.0])}))
+    assert (ax.get_xlabel(), title(ax)) == ("Severity", "fog, fc")
+    assert_allclose(ax.lines[0].get_xdata(), (1, 3, 5))
+
+
 def test_correlation_shift_over_sites_without_a_sweep(results):
     data = results["robust"]["correlation"].to_dataset().isel(perturbation=[3])
     ax = plots.plot_correlation_shift(data.assign_attrs(model="m"))

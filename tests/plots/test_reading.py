@@ -66,6 +66,14 @@ def test_members_that_differ_in_something_else_keep_their_names():
     assert [str(each) for each in conditions(data)] == ["pgd@steps=1 ε=8/255", "pgd@steps=9 ε=8/255"]
 
 
+def test_a_severity_is_no_budget():
+    fog, jpeg = (("fog@1", "fog", 1.0), ("fog@5", "fog", 5.0)), ("jpeg", "jpeg_compression", 3.0)
+    data = perturbations(*fog, jpeg, ("l2", "PGD L2", 3.0))
+    assert [str(each) for each in conditions(data)] == ["fog severity 1", "fog severity 5", "jpeg severity 3", "l2 ε=3"]
+    assert describe(data.isel(perturbation=2)) == "jpeg severity 3 (jpeg_compression)"
+    assert sweep(data) == ["fog@1", "fog@5"]
+
+
 def test_describe_adds_the_family_where_the_name_does_not_tell():
     assert [describe(MIXED.isel(perturbation=k)) for k in range(4)] == [
         "noise (Gaussian noise)", "a ε=8/255 (PGD)", "a ε=2/255 (PGD)", "l2 ε=0.5 (PGD)",
