@@ -35,7 +35,7 @@ def test_there_are_nineteen_and_fifteen_are_the_benchmark():
 def test_result_is_in_the_box_and_like_the_input(name, shape, dtype):
     x = batch(shape, dtype)
     before = x.clone()
-    for severity in (1, 3, 5):
+    for severity in (1, 5):
         changed = run(CORRUPTIONS[name](severity), x)
         assert (changed.shape, changed.dtype, changed.device) == (x.shape, x.dtype, x.device)
         assert changed.min() >= 0 and changed.max() <= 1 and not changed.requires_grad
@@ -73,11 +73,10 @@ def test_same_seed_same_bytes(name, generator):
 
 @every
 @pytest.mark.parametrize("rows", [[4], [3, 1], [5, 4, 3, 2, 1, 0]], ids=str)
-@pytest.mark.parametrize("severity", [2, 5])
-def test_an_image_does_not_notice_its_batch(name, severity, rows):
+def test_an_image_does_not_notice_its_batch(name, rows):
     """In float64: matrix products of another size round differently, 1e-16 of values near 1."""
     x, images = batch((6, 3, 16, 17), torch.float64), torch.tensor([10, 3, 25, 7, 99, 0])
-    corruption = CORRUPTIONS[name](severity)
+    corruption = CORRUPTIONS[name](3)
     together = corruption(None, x, None, generator=ImageGenerator(3, images))
     alone = corruption(None, x[rows], None, generator=ImageGenerator(3, images[rows]))
     torch.testing.assert_close(alone, together[rows], rtol=0, atol=1e-10)
