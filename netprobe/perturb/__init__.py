@@ -5,7 +5,9 @@ class in a file of its own and one entry in `specs.PERTURBATIONS`; parsing, the 
 the tests come with it.
 """
 
+from netprobe.perturb.apgd import APGD, TargetedAPGD
 from netprobe.perturb.base import Perturbation
+from netprobe.perturb.conveyor import Attacked
 from netprobe.perturb.geometry import GEOMETRIES, L1, L2, Box, Geometry, Linf
 from netprobe.perturb.gradient import BIM, FGSM, PGD, GradientAttack
 from netprobe.perturb.noise import GaussianNoise, SaltAndPepper, UniformNoise
@@ -23,6 +25,7 @@ from netprobe.perturb.specs import (
 )
 
 __all__ = [
+    "APGD",
     "BIM",
     "FGSM",
     "GEOMETRIES",
@@ -30,6 +33,7 @@ __all__ = [
     "L2",
     "PERTURBATIONS",
     "PGD",
+    "Attacked",
     "Box",
     "GaussianNoise",
     "Geometry",
@@ -38,6 +42,7 @@ __all__ = [
     "Linf",
     "Perturbation",
     "SaltAndPepper",
+    "TargetedAPGD",
     "UniformNoise",
     "apply",
     "describe",

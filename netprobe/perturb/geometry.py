@@ -96,10 +96,10 @@ class L2(Geometry):
 
     def random_point(self, like: Tensor, eps: float, generator: torch.Generator | None) -> Tensor:
         # A normal vector has a uniform direction; a radius r is inside with probability r^d, hence u^(1/d).
-        return eps * _radius(like, generator) * _unit(normal(like, generator), self)
+        return eps * _radius(like, generator) * unit(normal(like, generator), self)
 
     def steepest(self, gradient: Tensor, x: Tensor, box: Box) -> Tensor:
-        return _unit(gradient, self)
+        return unit(gradient, self)
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,14 @@ class L1(Geometry):
 
     def random_point(self, like: Tensor, eps: float, generator: torch.Generator | None) -> Tensor:
         # As for L2, with Laplace numbers: their direction is uniform on the L1 sphere.
-        return eps * _radius(like, generator) * _unit(_laplace(like, generator), self)
+        return eps * _radius(like, generator) * unit(_laplace(like, generator), self)
 
     def steepest(self, gradient: Tensor, x: Tensor, box: Box) -> Tensor:
         free = gradient.where(box.open(x, gradient), 0).flatten(1)
         moved = max(1, round(self.share * free.shape[1]))
         largest = free.abs().topk(moved, dim=1).indices
         step = torch.zeros_like(free).scatter(1, largest, free.gather(1, largest).sign())
-        return _unit(step, self).view_as(gradient)
+        return unit(step, self).view_as(gradient)
 
 
 GEOMETRIES: dict[str, Geometry] = {g.name: g for g in (Linf(), L2(), L1())}
@@ -151,7 +151,7 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
-def _unit(v: Tensor, geometry: Geometry) -> Tensor:
+def unit(v: Tensor, geometry: Geometry = GEOMETRIES["l2"]) -> Tensor:
     """v / ||v|| per image, 0 for 0. Scaled first by the largest entry: 1e-25 squared is 0 in float32."""
     largest = per_image(v.flatten(1).abs().amax(1), v)
     scaled = v / largest.masked_fill(largest == 0, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -10,12 +12,15 @@ from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
 from netprobe.outputs import widened
+from netprobe.perturb.attack_copy import attack_copy
 from netprobe.perturb.base import Perturbation
+from netprobe.perturb.conveyor import Attacked, Conveyor
 from netprobe.perturb.frozen import frozen
-from netprobe.perturb.geometry import GEOMETRIES, Geometry, per_image
-from netprobe.perturb.objective import LOSSES, Goal, input_gradient, predict
+from netprobe.perturb.geometry import GEOMETRIES, Geometry, per_image, unit
+from netprobe.perturb.objective import LOSSES, Goal, Slope, predict, slope
 from netprobe.perturb.randomness import select, uniform
 from netprobe.perturb.settings import choice, class_target, real, switch, whole
+from netprobe.perturb.slots import Slots
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -36,7 +41,10 @@ class GradientAttack(Perturbation):
     missing or not finite. Cost: restarts * steps * eot forward and backward passes, and eot forward passes a
     restart if there are several.
 
-    To extend: `climb` is one ascent, `search` what is done with several, `goal` what they drive at.
+    Called, it returns the last step, as analyses of perturbations want it. `fool` asks whether the model can be fooled
+    at any step, on many images at once and faster.
+
+    To extend: `begin` and `advance` are one attempt, `aim` says what each of the `attempts` drives at.
     """
 
     strength: ClassVar[str] = "eps"
@@ -53,6 +61,9 @@ class GradientAttack(Perturbation):
         metadata=class_target(("least-likely", "random"), help="class to reach instead of leaving the label's"),
     )
     eot: int = field(default=1, metadata=whole(1, help="forward passes averaged per gradient, for randomised models"))
+    normalised: bool = field(
+        default=False, metadata=switch(help="bring the gradient of every pass to unit L2 norm before averaging")
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,16 +111,69 @@ class GradientAttack(Perturbation):
         scores = logits if self.target == "least-likely" else uniform(widened(logits), generator)
         return Goal(scores.scatter(1, away.labels[:, None], torch.inf).argmin(1), targeted=True, loss=self.loss)
 
+    def fool(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None,
+        slots: int | None = None,
+        gradients: torch.dtype | None = None,
+        advance_bar: Callable[[int], object] = lambda images: None,
+    ) -> Attacked:
+        """Try to fool `model` on all of `x` (N, ...), on a conveyor of `slots` images at a time (see `Conveyor`).
+
+        Gradients are taken from an `attack_copy`, in the precision `gradients` (None: that of the model); whether an
+        image fools the model is always asked of the model itself. `advance_bar` is told how many images are done.
+        """
+        self.check_inputs(x)
+        with frozen(model):
+            x, y = x.detach().clone(), y.to(x.device, copy=True)
+            slots = slots or len(x)
+            parts = torch.arange(len(x), device=x.device).split(slots)
+            goals = (self.goal(model, x[rows], y[rows], select(generator, rows)) for rows in parts)
+            goal = functools.reduce(lambda one, other: one.joined(other), goals)
+            conveyor = Conveyor(self, model, attack_copy(model, x[:8], gradients), slots, generator, advance_bar)
+            return conveyor.run(x, goal, tried=goal.labels != y if goal.targeted else None)
+
+    def attempts(self, goal: Goal) -> int:
+        """Searches of an image that none has fooled yet."""
+        return self.restarts
+
+    @property
+    def repeats_itself(self) -> bool:
+        """Whether a search that comes back to a point goes on from there as it did before."""
+        return False
+
+    def aim(self, goal: Goal, attempt: Tensor) -> Goal:
+        """What the attempts with these numbers drive at."""
+        return goal
+
+    def begin(self, slots: Slots, generator: torch.Generator | None) -> None:
+        """Put every row where its attempt starts."""
+        slots.x = self.start(slots.origin, generator)
+
+    def advance(self, slots: Slots, here: Slope) -> None:
+        """One step of every row."""
+        step = self.stride * self.geometry.steepest(here.gradient, slots.x, self.box)
+        slots.x = self.within(slots.origin, slots.x - slots.origin + step)
+        slots.step += 1
+
+    def offer(self, slots: Slots) -> Tensor:
+        """What to show for attempts that have failed."""
+        return slots.x
+
     def search(self, model: nn.Module, x: Tensor, goal: Goal, generator: torch.Generator | None) -> Tensor:
-        """Climb; then restart from images not yet fooled, and replace those that a restart fools."""
-        found = self.climb(model, x, goal, generator)
-        if self.restarts == 1:
+        """Climb; then try again from images not yet fooled, and replace those that another attempt fools."""
+        found = self.climb(model, x, self.aim(goal, torch.zeros_like(goal.labels)), generator)
+        if self.attempts(goal) == 1:
             return found
         left = (~goal.reached(predict(model, found, self.eot))).nonzero().squeeze(1)
-        for _ in range(self.restarts - 1):
+        for attempt in range(1, self.attempts(goal)):
             if len(left) == 0:
                 break
-            there = goal.select(left)
+            there = self.aim(goal.select(left), torch.full_like(left, attempt))
             tried = self.climb(model, x[left], there, select(generator, left))
             fooled = there.reached(predict(model, tried, self.eot))
             found[left[fooled]] = tried[fooled]
@@ -117,13 +181,17 @@ class GradientAttack(Perturbation):
         return found
 
     def climb(self, model: nn.Module, x: Tensor, goal: Goal, generator: torch.Generator | None) -> Tensor:
-        """One ascent from one start."""
-        adversarial = self.start(x, generator)
+        """What one attempt comes to."""
+        image = torch.arange(len(x), device=x.device)
+        slots = Slots.fresh(image, torch.zeros_like(image), x, goal)
+        self.begin(slots, generator)
         for _ in range(self.steps):
-            gradient = input_gradient(model, adversarial, goal, self.eot)
-            step = self.stride * self.geometry.steepest(gradient, adversarial, self.box)
-            adversarial = self.within(x, adversarial - x + step)
-        return adversarial
+            self.advance(slots, slope(model, slots.x, goal, self.eot, self.normalised))
+        return self.end(model, slots)
+
+    def end(self, model: nn.Module, slots: Slots) -> Tensor:
+        """The result of attempts that have made all their steps: where they are."""
+        return slots.x
 
     def start(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """x itself, or with `random_start` a uniform point of the ball, clipped to the box."""
@@ -149,7 +217,7 @@ class FGSM(GradientAttack):
 class BIM(GradientAttack):
     """Several steps from x itself. Deterministic.
 
-    Kurakin et al., ICLR workshop 2017; our step is tied to eps (`stride`).
+    Kurakin et al., ICLR workshop 2017; our step is tied to eps (`stride`). Momentum: Dong et al., CVPR 2018.
     """
 
     name: ClassVar[str] = "bim"
@@ -159,6 +227,25 @@ class BIM(GradientAttack):
     step_size: float | None = field(
         default=None, metadata=real(0, optional=True, help="length of a step; none: 2.5 eps / steps")
     )
+    momentum: float = field(
+        default=0.0, metadata=real(0, help="decay of the sum of earlier gradients, each of unit L1 norm (MI-FGSM: 1)")
+    )
+
+    @property
+    def repeats_itself(self) -> bool:
+        return self.norm == "linf" and not self.momentum and self.eot == 1
+
+    def begin(self, slots: Slots, generator: torch.Generator | None) -> None:
+        super().begin(slots, generator)
+        if self.momentum:
+            slots.memory["direction"] = torch.zeros_like(slots.x)
+
+    def advance(self, slots: Slots, here: Slope) -> None:
+        if self.momentum:
+            earlier = self.momentum * slots.memory["direction"]
+            slots.memory["direction"] = direction = earlier + unit(here.gradient, GEOMETRIES["l1"])
+            here = here._replace(gradient=direction)
+        super().advance(slots, here)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

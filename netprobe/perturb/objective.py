@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
 from netprobe.outputs import logits_of, widened
+from netprobe.perturb.geometry import unit
 
+SMALL = 1e-12  # keeps the ratio finite when the largest logits are equal
 CONFIDENCE = 50.0  # kappa of the margin loss: the hinge is flat only once an image is wrong by 50 logits
 
 
@@ -33,7 +36,41 @@ def margin(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     return -F.relu(lead + CONFIDENCE)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, bool], Tensor]] = {"ce": cross_entropy, "cw": margin}
+def logits_ratio(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
+    """Difference of logits ratio, (N, K >= 3) -> (N,): -(z_y - max_{j != y} z_j) / (z_(1) - z_(3)); minus it if y is
+    the target. z_(k) is the k-th largest logit.
+
+    It does not change when the logits are shifted or scaled, so that their scale cannot hide the gradient. Croce and
+    Hein, ICML 2020, eq. 6.
+    """
+    largest = _largest(logits, 3)
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    other = logits.scatter(1, labels[:, None], -torch.inf).max(1).values
+    lead = other - own if targeted else own - other
+    return -lead / (largest[:, 0] - largest[:, 2] + SMALL)
+
+
+def targeted_logits_ratio(logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
+    """Targeted form, (N, K >= 4) -> (N,): -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2). Croce and Hein, eq. 7."""
+    largest = _largest(logits, 4)
+    own, other = (logits.gather(1, c[:, None]).squeeze(1) for c in (labels, targets))
+    return -(own - other) / (largest[:, 0] - largest[:, 2:].mean(1) + SMALL)
+
+
+def _largest(logits: Tensor, count: int) -> Tensor:
+    if logits.shape[1] < count:
+        raise NetprobeError(
+            f"the difference of logits ratio compares {count} classes, but the model has {logits.shape[1]}: "
+            "use the loss ce or cw"
+        )
+    return logits.topk(count, dim=1).values
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, bool], Tensor]] = {
+    "ce": cross_entropy,
+    "cw": margin,
+    "dlr": logits_ratio,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +88,19 @@ class Goal:
                 f"not {self.labels.dtype} of shape {tuple(self.labels.shape)}"
             )
         object.__setattr__(self, "labels", self.labels.long())
-        object.__setattr__(self, "_range", (int(self.labels.min()), int(self.labels.max())))
+        some = len(self.labels) > 0
+        object.__setattr__(self, "_range", (int(self.labels.min()), int(self.labels.max())) if some else (0, 0))
 
     def value(self, logits: Tensor) -> Tensor:
         """The number an attack makes larger, one an image.
 
         In float64: the float32 softmax of a confident network rounds to 1 and its gradient to 0.
         """
+        self.check(logits)
+        return LOSSES[self.loss](widened(logits), self.labels, self.targeted)
+
+    def check(self, logits: Tensor) -> None:
+        """Refuse labels or targets that the model does not have."""
         if len(logits) != len(self.labels):
             raise NetprobeError(f"{len(self.labels)} labels for {len(logits)} images")
         low, high = self._range
@@ -65,7 +108,6 @@ class Goal:
             raise NetprobeError(
                 f"labels or targets go from {low} to {high}, but the model has {logits.shape[1]} classes"
             )
-        return LOSSES[self.loss](widened(logits), self.labels, self.targeted)
 
     def reached(self, logits: Tensor) -> Tensor:
         """Which images are fooled: predicted as anything but the label; as the target, when targeted."""
@@ -74,31 +116,96 @@ class Goal:
     def select(self, rows: Tensor) -> Goal:
         return dataclasses.replace(self, labels=self.labels[rows])
 
+    def joined(self, other: Goal) -> Goal:
+        """This goal's images, then those of `other`, a goal of the same kind."""
+        return dataclasses.replace(self, labels=torch.cat([self.labels, other.labels]))
 
-def input_gradient(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1) -> Tensor:
-    """The gradient with respect to x of the goal's value, averaged over `passes` forward passes (EOT).
 
-    The values are summed over images, so that the gradient of an image does not depend on the batch. Only x
-    gets a gradient; every pass frees its graph before the next.
+@dataclass(frozen=True, eq=False)
+class Escape(Goal):
+    """Away from `truth` by way of the class `labels`, one column of `ways` (N, W), the wrong classes to try in turn.
+
+    Any wrong class will do; the loss, the targeted difference of logits ratio, only aims at that one.
+    """
+
+    truth: Tensor | None = None
+    ways: Tensor | None = None
+
+    @classmethod
+    def by_likeliest(cls, logits: Tensor, truth: Tensor, count: int) -> Escape:
+        """By way of the `count` wrong classes of the largest logits, or of all if there are fewer."""
+        Goal(truth).check(logits)
+        wrong = logits.scatter(1, truth[:, None], -torch.inf)
+        ways = wrong.argsort(dim=1, descending=True, stable=True)[:, : min(count, logits.shape[1] - 1)]
+        return cls(ways[:, 0], truth=truth, ways=ways)
+
+    def by(self, way: Tensor) -> Escape:
+        """Every image by its way of that number."""
+        return dataclasses.replace(self, labels=self.ways.gather(1, way[:, None]).squeeze(1))
+
+    def value(self, logits: Tensor) -> Tensor:
+        self.check(logits)
+        return targeted_logits_ratio(widened(logits), self.labels, self.truth)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        return logits.argmax(1) != self.truth
+
+    def select(self, rows: Tensor) -> Escape:
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in ("labels", "truth", "ways")})
+
+    def joined(self, other: Escape) -> Escape:
+        names = ("labels", "truth", "ways")
+        return dataclasses.replace(self, **{n: torch.cat([getattr(self, n), getattr(other, n)]) for n in names})
+
+
+class Slope(NamedTuple):
+    """What one or several forward and backward passes at x tell, averaged over them."""
+
+    gradient: Tensor  # of the goal's value, shaped like x
+    value: Tensor  # (N,) float64
+    logits: Tensor  # (N, K)
+
+    def select(self, rows: Tensor) -> Slope:
+        """Those of some images."""
+        return Slope(*(part[rows] for part in self))
+
+
+def slope(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1, normalised: bool = False) -> Slope:
+    """The gradient with respect to x of the goal's value, averaged over `passes` forward passes (EOT), with the values.
+
+    `normalised` divides the gradient of every pass by its L2 norm per image before averaging, so that passes of small
+    gradient count as much as others (Bakiskan 2022, section 4.2.4). The values are summed over images, so that the
+    gradient of an image does not depend on the batch. Only x gets a gradient; every pass frees its graph before the
+    next.
     """
     x = x.detach().requires_grad_()
-    gradient = sum(_one_gradient(model, x, goal) for _ in range(passes)) / passes
-    if not gradient.isfinite().all():
-        bad = (~gradient.flatten(1).isfinite().all(1)).sum().item()
+    total = _one_slope(model, x, goal, normalised)
+    for _ in range(passes - 1):
+        total = Slope(*(a + b for a, b in zip(total, _one_slope(model, x, goal, normalised), strict=True)))
+    mean = Slope(*(part / passes for part in total)) if passes > 1 else total
+    if not mean.gradient.isfinite().all():
+        bad = (~mean.gradient.flatten(1).isfinite().all(1)).sum().item()
         raise NetprobeError(
             f"the input gradient of {bad} of {len(x)} images is not finite: check the model's outputs there"
         )
-    return gradient
+    return mean
 
 
-def _one_gradient(model: nn.Module, x: Tensor, goal: Goal) -> Tensor:
+def input_gradient(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1) -> Tensor:
+    """The gradient that `slope` finds."""
+    return slope(model, x, goal, passes).gradient
+
+
+def _one_slope(model: nn.Module, x: Tensor, goal: Goal, normalised: bool) -> Slope:
     logits = logits_of(model(x.clone()), len(x))  # a copy: some models write into their input
     if not logits.requires_grad:
         raise NetprobeError(
             "the model's logits have no gradient with respect to its input: "
             "look for no_grad, detach, argmax or numpy in its forward"
         )
-    return torch.autograd.grad(goal.value(logits).sum(), x)[0]
+    value = goal.value(logits)
+    gradient = torch.autograd.grad(value.sum(), x)[0]
+    return Slope(unit(gradient) if normalised else gradient, value.detach(), logits.detach())
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError, unknown
+from netprobe.perturb.apgd import APGD, TargetedAPGD
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.corruptions import CORRUPTIONS
 from netprobe.perturb.gradient import BIM, FGSM, PGD
@@ -21,7 +22,7 @@ from netprobe.perturb.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from netprobe.perturb.settings import literal, spelled
 
 PERTURBATIONS: dict[str, type[Perturbation]] = {
-    cls.name: cls for cls in (GaussianNoise, UniformNoise, SaltAndPepper, FGSM, BIM, PGD)
+    cls.name: cls for cls in (GaussianNoise, UniformNoise, SaltAndPepper, FGSM, BIM, PGD, APGD, TargetedAPGD)
 } | CORRUPTIONS
 
 
