@@ -6,8 +6,8 @@ the tests come with it.
 """
 
 from netprobe.perturb.apgd import APGD, TargetedAPGD
+from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.base import Perturbation
-from netprobe.perturb.conveyor import Attacked
 from netprobe.perturb.geometry import GEOMETRIES, L1, L2, Box, Geometry, Linf
 from netprobe.perturb.gradient import BIM, FGSM, PGD, GradientAttack
 from netprobe.perturb.noise import GaussianNoise, SaltAndPepper, UniformNoise

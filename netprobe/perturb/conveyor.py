@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from netprobe.perturb import cycles
 from netprobe.perturb.attack_copy import memory_format
+from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.objective import Goal, predict, slope
 from netprobe.perturb.randomness import select
 from netprobe.perturb.slots import Slots
@@ -21,22 +21,6 @@ if TYPE_CHECKING:
     from netprobe.perturb.gradient import GradientAttack
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Attacked:
-    """What an attack made of some images, and what it cost.
-
-    x          (N, ...) what it offers: an image that fools the model if it found one
-    fooled     (N,) whether the model, asked in its own precision, was fooled by it
-    forwards   (N,) forward passes spent on the image, of the model and of its copy together
-    backwards  (N,) backward passes
-    """
-
-    x: Tensor
-    fooled: Tensor
-    forwards: Tensor
-    backwards: Tensor
 
 
 class Conveyor:
