@@ -151,3 +151,10 @@ def test_median_interval_is_that_of_many_resamples(n):
 
 def test_median_interval_of_nothing():
     assert np.isnan(median_interval(np.empty(0))).all()
+
+
+@pytest.mark.parametrize("n", range(3, 40))
+def test_median_interval_of_the_negatives_is_the_negative(n):
+    values = np.random.default_rng(n).normal(size=n)
+    low, high = median_interval(values)
+    assert median_interval(-values) == (-high, -low)

@@ -25,9 +25,11 @@ def test_by_hand():
 
 
 def test_pairs_are_by_name_and_need_both():
-    first, second = layers(1, 2, np.nan, 4), layers(9, 5, 3, 2, names="dbca")
-    found = paired_difference(first, second)
-    assert found.layers == 3 and found.difference == pytest.approx(((2 - 1) + (5 - 2) + (9 - 4)) / 3)
+    first, second = layers(1, 2, np.nan, 4, 7), layers(9, 5, 3, 2, names="dbca")
+    found = paired_difference(first, second)  # a: 1 and 2, b: 2 and 5, d: 4 and 9
+    assert found.layers == 3 and found.difference == pytest.approx((1 + 3 + 5) / 3)
+    shuffled = paired_difference(layers(1, 2, 4), layers(9, 5, 2, names="bca"))  # a: 1 and 2, b: 2 and 9, c: 4 and 5
+    assert shuffled.low == pytest.approx(3 - stats.t.ppf(0.975, 2) * np.std([1, 7, 1], ddof=1) / np.sqrt(3))
 
 
 def test_the_other_way_round_is_the_opposite():
