@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
 from netprobe.perturb.base import Perturbation
+from netprobe.perturb.geometry import Box
 from netprobe.perturb.settings import choice, switch
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -66,13 +67,15 @@ class Corruption(Perturbation):
         x = x.detach()
         if not self.severity:
             return x.clone()
-        width = self.high - self.low
-        changed = self.corrupted((x - self.low) / width, self.level(x), generator).clamp(0, 1)
-        return self.box.clip(self.low + width * (truncated(changed) if self.eight_bit else changed))
+        # In place, and without scaling by 1: large temporary tensors cost more than their arithmetic.
+        unit, width = self.box == Box(), self.high - self.low
+        changed = self.corrupted(x if unit else (x - self.low) / width, self.level(x), generator).clamp_(0, 1)
+        changed = truncated(changed) if self.eight_bit else changed
+        return changed if unit else self.box.clip(self.low + width * changed)
 
     @abstractmethod
     def corrupted(self, x: Tensor, level: Any, generator: torch.Generator | None) -> Tensor:
-        """`x` in [0, 1], corrupted with the constants `level`; may leave [0, 1]; `x` itself stays as it is."""
+        """`x` in [0, 1], corrupted with the constants `level`: a new tensor, which may leave [0, 1]."""
 
     def constants_for(self, x: Tensor) -> str:
         """Whose constants images like `x` get: "cifar" or "imagenet"."""

@@ -22,7 +22,7 @@ class AdditiveGaussianNoise(Corruption):
     levels: ClassVar[Levels] = Levels((0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38))
 
     def corrupted(self, x: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-        return x + level * normal(x, generator)
+        return torch.add(x, normal(x, generator), alpha=level)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -34,7 +34,7 @@ class ShotNoise(Corruption):
     levels: ClassVar[Levels] = Levels((500, 250, 100, 75, 50), (60, 25, 12, 5, 3))
 
     def corrupted(self, x: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-        return poisson(level * x, generator) / level
+        return poisson(level * x, generator).div_(level)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -58,4 +58,4 @@ class SpeckleNoise(Corruption):
     levels: ClassVar[Levels] = Levels((0.06, 0.1, 0.12, 0.16, 0.2), (0.15, 0.2, 0.35, 0.45, 0.6))
 
     def corrupted(self, x: Tensor, level: float, generator: torch.Generator | None) -> Tensor:
-        return x + level * x * normal(x, generator)
+        return torch.addcmul(x, x, normal(x, generator), value=level)
