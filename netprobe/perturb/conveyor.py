@@ -56,6 +56,7 @@ class Conveyor:
         self._leave_at_once()
         waiting = ~self.fooled if tried is None else tried & ~self.fooled
         self.queue = deque((image, 0) for image in waiting.nonzero().squeeze(1).tolist() if self.attack.eps)
+        self.advance_bar(len(x) - len(self.queue))
         slots = self._admit(None)
         while len(slots):
             slots = self._admit(self._step(slots))
@@ -65,7 +66,6 @@ class Conveyor:
         """The images that need no attack."""
         for rows in torch.arange(len(self.x), device=self.x.device).split(self.capacity):
             self.fooled[rows] = self._verdict(rows, self.x[rows], self.goal.select(rows))
-        self.advance_bar(int(self.fooled.sum()))
 
     def _verdict(self, images: Tensor, x: Tensor, goal: Goal) -> Tensor:
         """What the model itself says."""
