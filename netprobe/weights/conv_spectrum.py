@@ -20,7 +20,7 @@ from netprobe.guard import full_precision, undisturbed
 from netprobe.metrics.base import variable
 from netprobe.settings import SpectrumSettings
 from netprobe.weights.labelled import layer_coords, padded
-from netprobe.weights.layers import CONVOLUTIONS, LINEAR, Layer, choose, find_layers, named_outright
+from netprobe.weights.layers import CONVOLUTIONS, LINEAR, Layer, choose, find_layers, named_outright, runnable
 from netprobe.weights.operators import ConvOperator, disagreement, operator_of
 from netprobe.weights.singular_values import LEVELS
 from netprobe.weights.solving import Solved, choose_method, cost, solve
@@ -70,8 +70,9 @@ def conv_spectrum(
     chosen = _settings(settings if layers is None else {"layers": layers, **settings})
     weighted = [layer for layer in find_layers(model, input_shape) if _has_spectrum(layer)]
     selected = choose(weighted, chosen.layers)
-    with undisturbed(model), full_precision(), torch.no_grad():
-        rows = [_prepared(layer, model, chosen) for layer in selected]
+    ready = runnable(model, input_shape)
+    with undisturbed(ready), full_precision(), torch.no_grad():
+        rows = [_prepared(layer, ready, chosen) for layer in selected]
         _solve(rows, chosen)
     return _dataset(rows, chosen)
 
@@ -101,7 +102,7 @@ def _settings(given: dict[str, Any]) -> SpectrumSettings:
 
 
 def _has_spectrum(layer: Layer) -> bool:
-    return bool(layer.lineage & (CONVOLUTIONS | LINEAR)) or "Quantized" in " ".join(layer.lineage)
+    return bool(layer.lineage & (CONVOLUTIONS | LINEAR))
 
 
 def _prepared(layer: Layer, model: nn.Module, settings: SpectrumSettings) -> _Row:
@@ -155,7 +156,7 @@ def _progress(bar: tqdm, share: float) -> tuple[Callable[[float], None], Callabl
         nonlocal done
         step = min(part, 1 - done)
         done += step
-        bar.update(step * share)
+        bar.update(min(step * share, bar.total - bar.n))
 
     return advance, lambda: advance(1.0)
 

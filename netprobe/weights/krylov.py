@@ -47,7 +47,8 @@ def extreme_values(
 ) -> Extremes:
     """The k largest singular values to a relative `tolerance`, and of the k smallest those that converged meanwhile.
 
-    A value's error bound is |A^T A v - s^2 v| / s, which some singular value is sure to meet; usually it is far closer.
+    Some singular value is sure to lie within a value's error bound, which follows from r = |A^T A v - s^2 v|: it is
+    s - sqrt(s^2 - r). Usually it is far closer.
     The smallest values of a convolution converge so slowly that most are NaN: only those within 1e-3 of themselves are
     given. Convergence takes about n steps for an n x n grid, each of two convolutions of a batch of 8; the basis takes
     at most half of `memory` bytes. Runs in the precision and on the device of the operator's weight.
@@ -76,8 +77,7 @@ def _converged(theta: np.ndarray, residual: np.ndarray, k: int, tolerance: float
 def _extremes(theta: np.ndarray, residual: np.ndarray, k: int, tolerance: float) -> Extremes:
     largest = theta[0]
     values = np.sqrt(np.maximum(theta, 0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = residual / values
+    error = values - np.sqrt(np.maximum(theta - residual, 0))
     done = residual[:k] <= 20 * tolerance * largest  # cycles ran out: keep what is of some use, with its error
     small = residual[-k:] <= 2e-3 * theta[-k:]
     trailing = np.where(np.minimum.accumulate(small[::-1]), values[-k:][::-1], np.nan)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -38,7 +39,7 @@ square of the residual over the gap to the others. At 1e-4 the second of two clo
 
 def probes_for(count: int) -> int:
     """Start vectors enough for an error of about 0.5 % of the largest value: large operators average by themselves."""
-    return 4 if count < 1 << 14 else 2
+    return 4 if count < 1 << 13 else 2
 
 
 def lanczos_values(
@@ -52,7 +53,7 @@ def lanczos_values(
     """The distribution of all singular values, with the estimate of its error, and the norm.
 
     probes, steps   start vectors (by default 2 or 4, by size) and convolutions there and back of each
-    norm            whether to go on with one start vector until the largest value is right to 1e-5
+    norm            whether to go on until the largest value is right to 1e-5
 
     `error` estimates the Wasserstein distance to the true distribution, over the largest value: how far half of the
     steps would have been, and twice what start vectors scatter, which is known (variance 2 F (1 - F) / (N + 2) of the
@@ -109,54 +110,49 @@ class Bidiagonalisation:
         """Lengths that are mere rounding: the Krylov space is exhausted there."""
         return 8 * torch.finfo(self.v.dtype).eps * float(self.alpha[0].max()) if self.alpha else 0.0
 
-    def only(self, probe: int) -> None:
-        """Go on with one start vector."""
-        one = slice(probe, probe + 1)
-        self.u, self.v = self.u[one].clone(), self.v[one].clone()
-        self.alpha, self.beta = ([part[one] for part in steps] for steps in (self.alpha, self.beta))
-
-    def _bidiagonal(self, steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The matrices (probe, step, step), and the link to the step after."""
-        alpha, beta = (torch.stack(part[:steps]).double().cpu().numpy() for part in (self.alpha, self.beta))
-        m = np.arange(len(alpha))
-        matrices = np.zeros((alpha.shape[1], len(m), len(m)))
-        matrices[:, m, m], matrices[:, m[:-1], m[1:]] = alpha.T, beta[:-1].T
-        return matrices, beta[-1]
-
     def nodes(self, steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Nodes of the Gauss quadratures after `steps`, ascending, and their weights, each (probe, node)."""
-        _, theta, right = np.linalg.svd(self._bidiagonal(steps)[0])
+        alpha, beta = (torch.stack(part[:steps]).double().cpu().numpy() for part in (self.alpha, self.beta))
+        m = np.arange(len(alpha))
+        bidiagonal = np.zeros((alpha.shape[1], len(m), len(m)))
+        bidiagonal[:, m, m], bidiagonal[:, m[:-1], m[1:]] = alpha.T, beta[:-1].T
+        _, theta, right = np.linalg.svd(bidiagonal)
         return theta[:, ::-1], np.square(right[:, ::-1, 0])
 
     def largest(self) -> tuple[np.ndarray, np.ndarray]:
         """Largest node of every probe and |A^T u - theta v|: some singular value is as near to it as that.
 
-        A copy of the largest that is about to appear comes with a large residual of its own, so that the smallest
-        residual among nodes that are the same up to rounding is the one that counts.
+        From the last components of the leading eigenvectors of B B^T. A copy of the largest that is about to appear
+        comes with a large residual of its own: among nodes that are the same up to rounding the smallest counts.
         """
-        matrices, link = self._bidiagonal()
-        left, theta, _ = np.linalg.svd(matrices)
-        residual = np.where(theta >= theta[:, :1] * (1 - ROUNDING), np.abs(left[:, -1]), np.inf)
-        return theta[:, 0], residual.min(axis=1) * link
+        alpha, beta = (torch.stack(part).double().cpu().numpy().T for part in (self.alpha, self.beta))
+        found = [_top(a, b) for a, b in zip(alpha, beta, strict=True)]
+        return np.array([theta for theta, _ in found]), np.array([residual for _, residual in found])
+
+
+def _top(alpha: np.ndarray, beta: np.ndarray) -> tuple[float, float]:
+    """Largest singular value of one bidiagonal matrix and its residual."""
+    diagonal = alpha**2 + np.append(beta[:-1] ** 2, 0)
+    few = (max(0, len(alpha) - 4), len(alpha) - 1)
+    squares, left = scipy.linalg.eigh_tridiagonal(diagonal, beta[:-1] * alpha[1:], select="i", select_range=few)
+    same = squares >= squares[-1] * (1 - 2 * ROUNDING)
+    return float(np.sqrt(max(squares[-1], 0))), float(np.abs(left[-1, same]).min() * beta[-1])
 
 
 def _norm(run: Bidiagonalisation, advance: Callable[[float], None] | None) -> float:
-    """The largest singular value: one start vector goes on until its residual is small.
+    """The largest singular value: steps go on until it has a small residual in the run of every start vector.
 
-    Beyond that, steps only add copies of what is known, so rounding cannot raise it by more than a few 1e-7.
+    Every one, because a start vector that hardly contains the largest value finds the second first. Further steps
+    only add copies of what is known, so rounding cannot raise the value by more than a few 1e-7.
     """
     theta, residual = run.largest()
-    best, probe = theta.max(), int(theta.argmax())
-    if residual[probe] > NORM_RESIDUAL * best:
-        run.only(probe)
-    while residual[residual.argmin()] > NORM_RESIDUAL * best and len(run.alpha) < MOST_STEPS:
+    while (residual > NORM_RESIDUAL * theta).any() and len(run.alpha) < MOST_STEPS:
         for _ in range(10):
             run.step()
             if advance:
                 advance(1)
         theta, residual = run.largest()
-        best = max(best, theta.max())
-    return float(best)
+    return float(theta.max())
 
 
 def _along(scale: Tensor, vectors: Tensor) -> Tensor:

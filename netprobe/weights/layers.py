@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fnmatch
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,16 @@ def example_input(model: nn.Module, input_shape: Sequence[int] | Tensor) -> Tens
     return torch.rand(1, *sizes, generator=generator).to(like)
 
 
+def runnable(model: nn.Module, input_shape: Sequence[int] | Tensor) -> nn.Module:
+    """The model; if it has lazy modules, a copy in which one run has given them weights (of no meaning)."""
+    if not any(map(_lazy, model.parameters())):
+        return model
+    ready = copy.deepcopy(model).eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), _explained(model, input_shape):
+        ready(example_input(model, input_shape))
+    return ready
+
+
 def find_layers(model: nn.Module, input_shape: Sequence[int] | Tensor) -> list[Layer]:
     """Every convolution, linear and normalisation layer with weights, in run order; those never called come last.
 
@@ -78,7 +89,7 @@ def find_layers(model: nn.Module, input_shape: Sequence[int] | Tensor) -> list[L
     copy, because a dry run would give it weights.
     """
     lazy = {path for path, module in model.named_modules() if any(map(_lazy, module.parameters(recurse=False)))}
-    sites = _dry_run(copy.deepcopy(model) if lazy else model, example_input(model, input_shape))
+    sites = _dry_run(runnable(model, input_shape), example_input(model, input_shape))
     calls = _calls(sites)
     last = max((site.order for site in sites), default=0) or 1
     found = [
@@ -112,13 +123,21 @@ def named_outright(layer: Layer, patterns: Any) -> bool:
 
 
 def _dry_run(model: nn.Module, x: Tensor) -> list[Site]:
-    try:
+    with _explained(model, x.shape[1:]):
         return find_sites(model, x)
+
+
+@contextlib.contextmanager
+def _explained(model: nn.Module, shape: Sequence[int] | Tensor) -> Iterator[None]:
+    """Say of an error inside that the model may have got inputs of the wrong shape."""
+    try:
+        yield
     except NetprobeError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        shown = tuple(shape.shape[1:]) if isinstance(shape, Tensor) else tuple(shape)
         raise NetprobeError(
-            f"{type(model).__name__} does not run on an input of shape {tuple(x.shape[1:])}: {error}; "
+            f"{type(model).__name__} does not run on an input of shape {shown}: {error}; "
             "give the input_shape it is made for, without the batch axis"
         ) from error
 
@@ -169,8 +188,7 @@ def _lineage(module: nn.Module) -> frozenset[str]:
 
 
 def _has_weights(module: nn.Module) -> bool:
-    lineage = _lineage(module)
-    return bool(lineage & (CONVOLUTIONS | LINEAR | NORMS)) or "Quantized" in " ".join(lineage)
+    return bool(_lineage(module) & (CONVOLUTIONS | LINEAR | NORMS))
 
 
 def _lazy(parameter: object) -> bool:

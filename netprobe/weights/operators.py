@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netprobe.errors import NetprobeError
+from netprobe.weights.matrices import by_gram, gram
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -202,11 +203,12 @@ class ConvOperator:
         shape[2 + axis] = len(places)
         return weight.new_zeros(shape).index_add_(2 + axis, index, weight)
 
-    @property
+    @cached_property
     def kernel_bound(self) -> float:
         """sqrt(number of taps) ||W reshaped to (C_out, C_in * taps)||_2: an upper bound of the norm, never the norm."""
         matrices = self.weight.detach().cpu().double().flatten(1).reshape(self.groups, -1, self.weight[0].numel())
-        return math.sqrt(math.prod(self.kernel)) * float(torch.linalg.matrix_norm(matrices, 2).max())
+        largest = by_gram(gram(matrices)).max()  # which a Gram matrix does not hurt
+        return math.sqrt(math.prod(self.kernel)) * float(largest)
 
     @property
     def periodic(self) -> bool:
