@@ -63,6 +63,7 @@ def test_radii_are_cycles_per_shorter_side():
     square, wide = radii(32, 32), radii(16, 32)
     assert (square[0, 5], square[3, 4], square[0, -5], square[16, 16].floor()) == (5, 5, 5, 22)
     assert (wide[4, 0], wide[0, 8], wide[0, 16]) == (4, 4, 8)
+    assert all(radii(side, side)[3, 4] == 5 for side in range(9, 300))  # whatever 3 / side and 4 / side round to
 
 
 def test_a_wave_is_one_ring():
@@ -72,6 +73,8 @@ def test_a_wave_is_one_ring():
     assert results["ring_energy"].values == pytest.approx(np.eye(23)[5])
     assert results["centroid"].item() == pytest.approx(5)
     assert results["low_frequency_share"].sel(cutoff=[4, 8]).values == pytest.approx([0, 1])
+    slow = of(torch.cos(2 * math.pi * 4 * x).expand(2, 3, 32, 32))
+    assert slow["low_frequency_share"].sel(cutoff=4).item() == pytest.approx(1)
     assert np.argwhere(results["spectrum"].values > 0.4).tolist() == [[13, 12], [19, 20]]
 
 
@@ -175,6 +178,12 @@ def test_batches_do_not_change_the_results_and_seeds_do():
     other = npb.perturbation_spectra(None, images(20, (3, 12, 10)), GaussianNoise(0.1), seed=1, progress=False)
     noise = other["any model/perturbation_spectrum"]["ring_energy"].values
     assert not np.array_equal(noise[0], one["ring_energy"].sel(perturbation="noise"))
+
+
+def test_names_have_streams_of_their_own_and_sweeps_share_one():
+    named = {name: GaussianNoise(0.1) for name in ("a", "b", "c@1", "c@2")}
+    results = gathered(**named)["any model/perturbation_spectrum"]["centroid"].values
+    assert len(set(results)) == 3 and results[2] == results[3]
 
 
 def test_a_model_is_left_as_found():

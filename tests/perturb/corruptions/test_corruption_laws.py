@@ -195,6 +195,7 @@ def test_truncation_keeps_what_is_eight_bits_already():
     levels = torch.arange(256).float()
     assert torch.equal(truncated(levels / 255), levels / 255)
     assert torch.equal(truncated((levels[:-1] + 0.98) / 255), levels[:-1] / 255)
+    assert torch.equal(truncated(levels / 255 - 1e-7), levels / 255)  # a mean of equal pixels, for instance
 
 
 NOT_MONOTONE = {

@@ -20,6 +20,7 @@ from netprobe.perturb.corruptions import (
     Fog,
     Frost,
     ImpulseNoise,
+    JPEGCompression,
     Saturate,
     ShotNoise,
     elastic,
@@ -196,6 +197,12 @@ def test_fog_is_low_frequencies_and_noise_is_white():
     share = {name: (p[f < 1 / 8].sum() / p.sum()).item() for name, p in power.items()}
     assert share["fog"] > 0.8
     assert share["noise"] == pytest.approx((f < 1 / 8).float().mean().item(), rel=0.03)
+
+
+def test_jpeg_rounds_its_input_to_the_nearest_of_8_bits():
+    x = pictures(2, 16, 16).clamp(1 / 255, 254 / 255)
+    for less in (-0.4, 0.4):
+        assert torch.equal(run(JPEGCompression(2), x + less / 255), run(JPEGCompression(2), x))
 
 
 def test_saturate_tints_grey_red_where_it_adds_saturation():
