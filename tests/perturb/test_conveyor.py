@@ -87,7 +87,7 @@ def test_what_it_says_is_what_the_model_says(way, model, x, y):
 
 @every_attack
 def test_images_notice_neither_their_neighbours_nor_the_slots(way, model, x, y):
-    """Auto-PGD compares values, which at a corner of the ball differ by the rounding of the model: there it may part."""
+    """Auto-PGD compares values, which at a corner of the ball differ by the rounding of the model: it may part."""
     whole = fool(way, model, x, y)
     for slots in (1, 4, 100):
         again = fool(way, model, x, y, slots=slots)
