@@ -7,6 +7,7 @@ the tests come with it.
 
 from netprobe.perturb.apgd import APGD, TargetedAPGD
 from netprobe.perturb.attacked import Attacked
+from netprobe.perturb.backward import BackwardPass
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.geometry import GEOMETRIES, L1, L2, Box, Geometry, Linf
 from netprobe.perturb.gradient import BIM, FGSM, PGD, GradientAttack
@@ -34,6 +35,7 @@ __all__ = [
     "PERTURBATIONS",
     "PGD",
     "Attacked",
+    "BackwardPass",
     "Box",
     "GaussianNoise",
     "Geometry",

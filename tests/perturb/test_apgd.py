@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -105,7 +107,7 @@ def slow_apgd(model, x, goal, eps, norm, steps, streams):
         since += 1
         if since == period and step < steps - 1:
             stretch = values[-period - 1 :]
-            raised = sum(later > earlier for earlier, later in zip(stretch, stretch[1:], strict=False))
+            raised = sum(later > earlier for earlier, later in itertools.pairwise(stretch))
             halve = raised <= 0.75 * period or (not halved and at_checkpoint >= best_value)
             halved, at_checkpoint = halve, best_value
             if halve:

@@ -10,6 +10,8 @@ from torch import nn
 
 from netprobe.models import ARCHITECTURES
 from netprobe.perturb.attack_copy import attack_copy, memory_format
+from netprobe.perturb.backward import BackwardPass
+from netprobe.perturb.frozen import frozen
 
 
 def norms(model: nn.Module) -> int:
@@ -139,17 +141,14 @@ def test_the_comparison_draws_from_no_one_elses_random_state(x):
 
 
 def test_a_declared_backward_pass_is_not_traced_away(x):
-    class Quantise(nn.Module):
-        def backward_surrogate(self):
-            raise AssertionError("not entered here")
-
-        def forward(self, x):
-            return (8 * x).round() / 8
-
-    model = trained_looking(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), Quantise(), nn.Flatten()))
-    model[2].backward_surrogate = None
-    copied = attack_copy(model, x)
+    layer = BackwardPass(nn.Hardtanh(0.4, 0.6))
+    model = trained_looking(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), layer, nn.Flatten()))
+    with frozen(model):  # as attacks make it
+        copied = attack_copy(model, x)
+        z = x.clone().requires_grad_()
+        gradient = torch.autograd.grad(copied(z).sum(), z)[0]
     assert norms(copied) == 1
+    assert (gradient != 0).all()
 
 
 def test_the_model_is_left_as_found(x):
