@@ -33,8 +33,11 @@ STEPS = 40
 MOST_STEPS = 400
 
 NORM_RESIDUAL = 1e-5
-"""Residual over the norm at which the norm is right to 1e-5: some value is then as near as that, and the error is the
-square of the residual over the gap to the others. At 1e-4 the second of two close values was taken for the first."""
+"""Residual over the norm at which some singular value is surely as near as 1e-5."""
+
+AGREEMENT = 2e-6
+"""How near the largest nodes of all start vectors must be to one another to be believed at three times that residual,
+where their error, the square of the residual over the gap to the next value, is small but for very close values."""
 
 
 def probes_for(count: int) -> int:
@@ -146,13 +149,18 @@ def _norm(run: Bidiagonalisation, advance: Callable[[float], None] | None) -> fl
     only add copies of what is known, so rounding cannot raise the value by more than a few 1e-7.
     """
     theta, residual = run.largest()
-    while (residual > NORM_RESIDUAL * theta).any() and len(run.alpha) < MOST_STEPS:
-        for _ in range(10):
+    while not _settled(theta, residual) and len(run.alpha) < MOST_STEPS:
+        for _ in range(5):
             run.step()
             if advance:
                 advance(1)
         theta, residual = run.largest()
     return float(theta.max())
+
+
+def _settled(theta: np.ndarray, residual: np.ndarray) -> bool:
+    agree = len(theta) > 1 and np.ptp(theta) <= AGREEMENT * theta.max()
+    return bool((residual <= (3 if agree else 1) * NORM_RESIDUAL * theta).all())
 
 
 def _along(scale: Tensor, vectors: Tensor) -> Tensor:
