@@ -51,16 +51,18 @@ def condition_norms(flat: Tensor, largest: bool) -> Tensor:
 
     Without `largest` the Linf norm is left out (zero).
     """
-    out = torch.empty(*flat.shape[:2], 3, dtype=torch.float64)
-    _shared(_norms, flat.shape[1], flat.numel(), flat.contiguous().numpy(), out.numpy(), largest)
-    return out
+    x = flat.contiguous().numpy()
+    out = np.empty((*x.shape[:2], 3))
+    _shared(_norms, x.shape[1], x, out, largest)
+    return torch.from_numpy(out)
 
 
 def location_hoyer(rows: Tensor) -> Tensor:
     """Mean squared-Hoyer ratio over locations that are not all zero, and the share that is: (n, L, C) -> (n, 2)."""
-    out = torch.empty(len(rows), 2, dtype=torch.float64)
-    _shared(_hoyer, len(rows), rows.numel(), rows.contiguous().numpy(), out.numpy())
-    return out
+    x = rows.contiguous().numpy()
+    out = np.empty((len(x), 2))
+    _shared(_hoyer, len(x), x, out)
+    return torch.from_numpy(out)
 
 
 def centre(rows: Tensor, shift: Tensor, out: Tensor, total: Tensor) -> None:
@@ -68,15 +70,15 @@ def centre(rows: Tensor, shift: Tensor, out: Tensor, total: Tensor) -> None:
     _centre(rows.contiguous().numpy(), shift.numpy(), out.numpy(), total.numpy())
 
 
-def _shared(kernel: Callable, images: int, work: int, *arrays: Any) -> None:
+def _shared(kernel: Callable, images: int, x: np.ndarray, *arguments: Any) -> None:
     """Run `kernel` on all images, a range of them on each of torch's threads; images do not mix, so nothing depends
     on how many there are."""
-    parts = max(1, min(torch.get_num_threads(), images, work // SHARE))
-    bounds = [images * part // parts for part in range(parts + 1)]
-    if parts == 1:
-        kernel(*arrays, 0, images)
+    parts = min(torch.get_num_threads(), images, x.size // SHARE)
+    if parts <= 1:
+        kernel(x, *arguments, 0, images)
         return
-    list(_pool(parts).map(lambda first, last: kernel(*arrays, first, last), bounds[:-1], bounds[1:]))
+    bounds = [images * part // parts for part in range(parts + 1)]
+    list(_pool(parts).map(lambda first, last: kernel(x, *arguments, first, last), bounds[:-1], bounds[1:]))
 
 
 @functools.cache

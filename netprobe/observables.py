@@ -37,9 +37,11 @@ class Observation:
     @cached_property
     def rows(self) -> Tensor:
         """Shape (conditions, batch, locations, channels): one row of channel activations per location or token."""
-        channels_last = self.tensor.movedim(self.site.channel_axis, -1) if self.tensor.ndim > 2 else self.tensor
-        channels = channels_last.shape[-1] if channels_last.ndim > 1 else 1
-        return channels_last.reshape(self.conditions, len(self.images), -1, channels)
+        tensor, axis = self.tensor, self.site.channel_axis
+        shape = tensor.shape
+        if len(shape) > 2 and axis != len(shape) - 1:
+            tensor = tensor.permute(*range(axis), *range(axis + 1, len(shape)), axis)
+        return tensor.reshape(self.conditions, len(self.images), -1, shape[axis] if len(shape) > 1 else 1)
 
     @cached_property
     def flat(self) -> Tensor:

@@ -122,40 +122,52 @@ class Moments:
 class ImageTable:
     """A few numbers per image, kept for every image: rows may come in any order and are returned by image index.
 
-    Rows are copied into one growing block. Kept as they come, thousands of small tensors would each pin a piece of the
-    heap between the large activations, and memory would grow with the number of images after all.
+    Rows are copied into one growing block, on the device they come from (on the CPU by numpy, whose small copies cost
+    less than torch's). Kept as they come, thousands of small tensors would each pin a piece of the heap between the
+    large activations, and memory would grow with the number of images after all.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self._images = torch.empty(0, dtype=torch.int64)
-        self._values = torch.empty(0)
+        self._images: np.ndarray = np.empty(0, dtype=np.int64)
+        self._values: np.ndarray | Tensor = np.empty(0)
 
     def update(self, images: Tensor, values: Tensor) -> None:
         """Add `values`, shape (images, ...), for the data-set positions `images`."""
-        end = self.count + len(images)
+        rows = self._like_kept(values)
+        end = self.count + len(rows)
         if end > len(self._images):
-            self._grow(max(end, 2 * len(self._images), 256), values)
+            self._grow(max(end, 2 * len(self._images), 256), rows)
         self._images[self.count : end] = images
-        self._values[self.count : end] = values
+        self._values[self.count : end] = rows
         self.count = end
 
-    def _grow(self, capacity: int, like: Tensor) -> None:
-        images, values = self._images[: self.count], self._values[: self.count]
-        self._images = images.new_empty(capacity)
-        self._values = (values if self.count else like).new_empty(capacity, *like.shape[1:])
+    def _like_kept(self, values: Tensor) -> np.ndarray | Tensor:
+        """`values` as what is kept can take them; that moves to the device of the first values not on the CPU."""
+        if values.device.type == "cpu":
+            return values if isinstance(self._values, Tensor) else values.numpy()
+        if not isinstance(self._values, Tensor):
+            self._values = torch.from_numpy(self._values).to(values.dtype).to(values.device)
+        return values
+
+    def _grow(self, capacity: int, rows: np.ndarray | Tensor) -> None:
+        images, values, shape = self._images[: self.count], self._values[: self.count], (capacity, *rows.shape[1:])
+        self._images = np.empty(capacity, dtype=np.int64)
+        like = values if isinstance(values, Tensor) else rows
+        self._values = like.new_empty(shape) if isinstance(like, Tensor) else np.empty(shape, dtype=like.dtype)
         if self.count:
             self._images[: self.count], self._values[: self.count] = images, values
 
     def merge(self, other: ImageTable) -> ImageTable:
         """Add the images of `other`. Returns self."""
         if other.count:
-            self.update(other._images[: other.count], other._values[: other.count])
+            images, values = other.read()
+            self.update(torch.from_numpy(images), torch.from_numpy(values))
         return self
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Image indices in ascending order, and their values in float64, shape (image, ...)."""
-        images, values = self._images[: self.count].numpy(), self._values[: self.count].double().cpu().numpy()
+        images, values = self._images[: self.count], torch.as_tensor(self._values[: self.count]).double().cpu().numpy()
         order = np.argsort(images, kind="stable")
         return images[order], values[order]
 
