@@ -15,14 +15,22 @@ from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError, unknown
 from netprobe.perturb.apgd import APGD, TargetedAPGD
+from netprobe.perturb.autoattack import AutoAttack
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.corruptions import CORRUPTIONS
+from netprobe.perturb.fab import FAB, TargetedFAB
 from netprobe.perturb.gradient import BIM, FGSM, PGD
 from netprobe.perturb.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from netprobe.perturb.settings import literal, spelled
+from netprobe.perturb.square import Square
 
 PERTURBATIONS: dict[str, type[Perturbation]] = {
-    cls.name: cls for cls in (GaussianNoise, UniformNoise, SaltAndPepper, FGSM, BIM, PGD, APGD, TargetedAPGD)
+    cls.name: cls
+    for cls in (
+        *(GaussianNoise, UniformNoise, SaltAndPepper),
+        *(FGSM, BIM, PGD, APGD, TargetedAPGD),
+        *(Square, FAB, TargetedFAB, AutoAttack),
+    )
 } | CORRUPTIONS
 
 

@@ -12,9 +12,11 @@ from netprobe.errors import NetprobeError
 from netprobe.perturb import APGD, GEOMETRIES, PERTURBATIONS, PGD, GradientAttack, ImageGenerator, Perturbation
 from netprobe.perturb.apgd import AutoPGD
 from netprobe.perturb.corruptions import Corruption
+from netprobe.perturb.standing import StandingAttack
 
-# Corruptions have severities and are for images only: corruptions/test_corruption_laws.py has their laws.
-ENROLLED = {name: cls for name, cls in PERTURBATIONS.items() if not issubclass(cls, Corruption)}
+# Corruptions have severities and are for images only: corruptions/test_corruption_laws.py has their laws. Attacks that
+# leave mistakes as they are, some of them from other libraries: test_standing_laws.py.
+ENROLLED = {name: cls for name, cls in PERTURBATIONS.items() if not issubclass(cls, (Corruption, StandingAttack))}
 STRENGTH = 0.07
 CLASSES = 5
 SHAPES = {
