@@ -19,6 +19,7 @@ _PUBLIC = {
     "netprobe.attribution": ["grad_cam"],
     "netprobe.checkpoints": ["load"],
     "netprobe.errors": ["CheckpointError", "MissingData", "NetprobeError"],
+    "netprobe.evaluation": ["evaluate"],
     "netprobe.fourier": ["perturbation_spectra"],
     "netprobe.metrics": [
         "CKA", "ChannelMoments", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Spectrum",
@@ -41,7 +42,7 @@ _PUBLIC = {
     "netprobe.store": ["open_results", "save_results"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_SUBPACKAGES = ("data", "metrics", "models", "perturb", "plots", "weights")
+_SUBPACKAGES = ("data", "evaluation", "metrics", "models", "perturb", "plots", "weights")
 
 __all__ = sorted([*_HOME, *_SUBPACKAGES])
 

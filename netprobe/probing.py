@@ -20,6 +20,7 @@ from netprobe import perturb
 from netprobe.data import Data
 from netprobe.data import load as load_data
 from netprobe.errors import NetprobeError, unknown
+from netprobe.groups import NOT_A_MODEL
 from netprobe.kernels import KernelReduction, plan
 from netprobe.metrics import Metric, resolve
 from netprobe.observables import Layout
@@ -130,10 +131,9 @@ def named_models(models: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Mo
             raise NetprobeError(
                 f"model {name!r} is a {type(model).__name__}, not an nn.Module; netprobe.load makes one"
             )
-        if not name or "/" in name or name in ("preflight", ".", ".."):
-            raise NetprobeError(
-                f"{name!r} cannot name a model: names must not be empty, 'preflight', '.' or contain '/'"
-            )
+        if not name or "/" in name or name in (*NOT_A_MODEL, ".", ".."):
+            taken = ", ".join(map(repr, NOT_A_MODEL))
+            raise NetprobeError(f"{name!r} cannot name a model: names must not be empty, '.', {taken} or contain '/'")
     if not named:
         raise NetprobeError("no models given")
     return named

@@ -61,13 +61,74 @@ class ProbeSettings:
 
     def share(self, images: int) -> range:
         """The positions of this shard's images."""
-        try:
-            i, n = map(int, str(self.shard).split("/"))
-        except ValueError:
-            i, n = -1, 0
-        if not 0 <= i < n:
-            raise NetprobeError(f"shard={self.shard!r}: write i/n with 0 <= i < n, for example 0/4")
+        i, n = shard_of(self.shard)
         return range(images * i // n, images * (i + 1) // n)
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Which of how many parts "i/n" names."""
+    try:
+        i, n = map(int, str(text).split("/"))
+    except ValueError:
+        i, n = -1, 0
+    if not 0 <= i < n:
+        raise NetprobeError(f"shard={text!r}: write i/n with 0 <= i < n, for example 0/4")
+    return i, n
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How to evaluate; every field is a keyword of `netprobe.evaluate` and a flag of `netprobe evaluate`."""
+
+    doubts: bool = field(
+        default=True, metadata={"help": "look for signs that the attacks are weak or the gradients masked"}
+    )
+    probe_images: int = field(default=100, metadata={"help": "images for the extra attacks that doubts need"})
+    batch_size: int | None = field(
+        default=None, metadata={"help": "images at a time; by default chosen by image size and device"}
+    )
+    chunk: int | None = field(
+        default=None, metadata={"help": "images of a unit of work, the most that a kill can lose; by default 4 batches"}
+    )
+    seed: int = field(
+        default=0, metadata={"help": "seed of every random draw; noise belongs to an image, not to its batch"}
+    )
+    device: str | None = field(
+        default=None, metadata={"help": "where to run, for example cuda:0; by default where the model is"}
+    )
+    gradients: str | None = field(
+        default=None, metadata={"help": "precision of attack gradients, e.g. bfloat16; verdicts stay the model's own"}
+    )
+    preflight: bool = field(default=True, metadata={"help": "look for silent mistakes first"})
+    strict: bool = field(default=False, metadata={"help": "make findings of the preflight errors"})
+    shard: str = field(
+        default="0/1", metadata={"help": "i/n: only the i-th of n equal parts; shards may share one folder"}
+    )
+    progress: bool = field(default=True, metadata={"help": "show a progress bar"})
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("chunk", 1), ("probe_images", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise NetprobeError(f"{name}={value}: give at least {least}")
+        if self.gradients not in (None, *GRADIENTS):
+            raise unknown("gradients", self.gradients, GRADIENTS)
+        shard_of(self.shard)
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Which shard of how many this is."""
+        return shard_of(self.shard)
+
+    @property
+    def gradient_dtype(self) -> Any:
+        """`gradients` as torch knows it."""
+        import torch
+
+        return None if self.gradients is None else getattr(torch, self.gradients)
+
+
+GRADIENTS = ("float32", "bfloat16", "float16", "float64")
 
 
 def in_bytes(size: str | int) -> int:

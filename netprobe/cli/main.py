@@ -9,15 +9,18 @@ from typing import Any
 
 import click
 
+from netprobe.cli.evaluate import EXAMPLES
 from netprobe.cli.models import FORM, load_all, normalization
 from netprobe.cli.options import (
     data_flags,
     errors_as_usage,
+    evaluate_flags,
     model_flags,
     named_perturbations,
     optional_data_flags,
     perturb_flag,
     probe_flags,
+    sweep_flags,
     weights_flags,
 )
 
@@ -35,6 +38,7 @@ def main() -> None:
     netprobe layers torchvision:resnet18              where one can listen
     netprobe check resnet20@r20.th --normalize imagenet --data cifar10
     netprobe compare A.pt B.pt --arch resnet18 --data cifar10 --limit 1000 -o out/
+    netprobe evaluate A.pt B.pt --arch resnet18 --data cifar10 --limit 500 --perturb pgd:eps=8/255,steps=20 -o out/
     netprobe weights A.pt B.pt --arch resnet18 --input 3,32,32 -o out/
 
     Exit codes: 0 done, 1 findings (check), 2 a mistake in what was asked, 130 interrupted.
@@ -131,6 +135,39 @@ def compare(models: tuple[str, ...], out: str, gradcam: int, weights: bool, **op
     if len(models) < 2:
         raise NetprobeError("compare needs two models or more; `netprobe probe` takes one")
     tree = _probed(models, out, options, gradcam, weights)
+    _show(tree, draw(tree, out))
+
+
+@main.command(
+    help="Attack, say what became of every image and whether to believe it; write results, figures and a report.\n\n"
+    "Finished work is kept in the output folder: after Ctrl-C or a kill the same command goes on from there, and a "
+    "command with one more perturbation computes that one alone.\n\n"
+    f"{FORM}\n\n{EXAMPLES}"
+)
+@click.argument("models", nargs=-1, required=True)
+@model_flags
+@data_flags
+@perturb_flag
+@sweep_flags
+@evaluate_flags
+@click.option("-o", "--out", default="runs/evaluate", show_default=True, help="folder for results, figures and report")
+@errors_as_usage
+def evaluate(
+    models: tuple[str, ...],
+    out: str,
+    perturbations: tuple[str, ...],
+    sweep: tuple[str, ...],
+    corruptions: str | None,
+    **options: Any,
+) -> None:
+    from netprobe.cli.evaluate import evaluated
+    from netprobe.cli.sweeps import all_perturbations
+    from netprobe.outcome import draw
+
+    named = all_perturbations(perturbations, sweep, corruptions)
+    networks = _loaded(models, {key: options.pop(key) for key in LOADING})
+    images = _data(*(options.pop(key) for key in ("data", "split", "limit", "size")), options["seed"])
+    tree = evaluated(networks, images, named, out, options)
     _show(tree, draw(tree, out))
 
 

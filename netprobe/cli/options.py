@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from netprobe.settings import ProbeSettings, WeightsSettings
+from netprobe.settings import EvaluateSettings, ProbeSettings, WeightsSettings
 
 
 def flags_of(settings: type) -> Callable[[Callable], Callable]:
@@ -40,6 +40,7 @@ def _kind(field: dataclasses.Field, hint: Any) -> dict[str, Any]:
 
 probe_flags = flags_of(ProbeSettings)
 weights_flags = flags_of(WeightsSettings)
+evaluate_flags = flags_of(EvaluateSettings)
 
 
 def data_flags(command: Callable, required: bool = True) -> Callable:
@@ -79,6 +80,19 @@ perturb_flag = click.option(
     metavar="[NAME=]SPEC",
     help="such as pgd:eps=8/255,steps=20 or noise=gaussian:std=0.1; repeatable; `netprobe perturbations` lists all",
 )
+
+
+def sweep_flags(command: Callable) -> Callable:
+    """--sweep, --corruptions: many strengths at once."""
+    command = click.option(
+        "--corruptions", metavar="SEVERITIES", help="the 19 common corruptions at these severities: 3, or 1,3,5, or 1-5"
+    )(command)
+    return click.option(
+        "--sweep",
+        multiple=True,
+        metavar="'[NAME=]SPEC SETTING=VALUES'",
+        help='one setting varied, for curves: "pgd:steps=20 eps=0,2/255,4/255,8/255"; repeatable',
+    )(command)
 
 
 def named_perturbations(specs: tuple[str, ...]) -> Mapping[str, str]:

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from netprobe.errors import NetprobeError, unknown
+from netprobe.groups import NOT_A_MODEL
 
-NOT_A_MODEL = "preflight"
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
 
 # What every plot of a metric reads; a Dataset without it is of another metric.
@@ -43,7 +43,7 @@ class Measured(NamedTuple):
 
 def models_of(results: xr.DataTree) -> list[str]:
     """The models of a result, in the order in which they were probed."""
-    return [name for name in results.children if name != NOT_A_MODEL]
+    return [name for name in results.children if name not in NOT_A_MODEL]
 
 
 def models_with(results: xr.DataTree, metric: str) -> list[str]:

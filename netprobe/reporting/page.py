@@ -14,8 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from netprobe.errors import NetprobeError
+from netprobe.groups import PREFLIGHT
 from netprobe.plots.drawing import look, style
-from netprobe.plots.reading import NOT_A_MODEL, OF_WEIGHTS, conditions, measured, models_of, models_with
+from netprobe.plots.reading import OF_WEIGHTS, conditions, measured, models_of, models_with
 from netprobe.preflight.findings import COLUMNS, SEVERITIES
 from netprobe.reporting.downloads import csv, data_uri, estimates_of, netcdf
 from netprobe.reporting.figures import two_widths
@@ -133,9 +134,9 @@ def _on_data(data: dict[str, Any]) -> str:
 
 def _findings(results: xr.DataTree) -> list[dict[str, str]]:
     """What the pre-flight check found, worst first."""
-    if NOT_A_MODEL not in results.children:
+    if PREFLIGHT not in results.children:
         return []
-    columns = {name: results[NOT_A_MODEL][name].values for name in (*COLUMNS, "model")}
+    columns = {name: results[PREFLIGHT][name].values for name in (*COLUMNS, "model")}
     found = [dict(zip(columns, map(str, row), strict=True)) for row in zip(*columns.values(), strict=True)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from netprobe.groups import PREFLIGHT
 from netprobe.plots.reading import (
     DRAWN,
-    NOT_A_MODEL,
     OF_WEIGHTS,
     Measured,
     conditions,
@@ -112,7 +112,7 @@ def finding_rows(results: xr.DataTree) -> Iterator[Row]:
     """How many things the pre-flight check found; nothing where there was nothing to probe."""
     if not any(models_with(results, metric) for metric in DRAWN if metric not in OF_WEIGHTS):
         return
-    found = results[NOT_A_MODEL]["model"].values if NOT_A_MODEL in results.children else np.array([])
+    found = results[PREFLIGHT]["model"].values if PREFLIGHT in results.children else np.array([])
     counts = {model: Estimate(float((found == model).sum())) for model in models_of(results)}
     yield Row("Pre-flight findings", "fewer: fewer reasons for doubt", "", 0, counts)
 

@@ -1,0 +1,58 @@
+"""What `netprobe evaluate` does: run, keep, and write, also when interrupted."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+EXAMPLES = """\b
+netprobe evaluate natural=resnet18@nt.pt robust=resnet18@at.pt --data cifar10 --limit 500 \\
+    --perturb pgd:eps=8/255,steps=20 --sweep "pgd:steps=20 eps=0,2/255,4/255,8/255" -o out/
+netprobe evaluate resnet20@r20.th --normalize imagenet --data cifar10 --perturb apgd:eps=8/255 \\
+    --sweep "gaussian std=0,0.05,0.1,0.2" --corruptions 1-5
+netprobe evaluate net.py:make@a.pt --data cifar10 --sweep "weak=pgd:steps=5 eps=2/255,4/255" --no-doubts"""
+TIMING = "timing.csv"
+
+
+def evaluated(networks: Mapping[str, Any], images: Any, named: Mapping[str, Any], out: str, settings: dict) -> Any:
+    """The results, written to `out` as results.nc; interrupted, what was done is written and the process ends."""
+    from netprobe.evaluation import Interrupted, evaluate
+
+    try:
+        tree = evaluate(networks, images, named, folder=out, **settings)
+    except Interrupted as stopped:
+        saved(stopped.results, out)
+        click.echo(
+            f"interrupted; {out}/results.nc holds what was done, and the same command goes on from there", err=True
+        )
+        sys.exit(130)
+    return saved(tree, out)
+
+
+def saved(tree: Any, out: str) -> Any:
+    """Write results.nc, which is the same for every run of a command, and what is not: how long it took."""
+    from netprobe import groups
+    from netprobe.outcome import RESULTS
+    from netprobe.store import atomically, save_results
+
+    seconds = tree[groups.TIMING]["seconds"]
+    atomically(Path(out) / TIMING, lambda part: part.write_text(_table(seconds)))
+    kept = tree.copy()
+    del kept[groups.TIMING]
+    save_results(kept, Path(out) / RESULTS)
+    return kept
+
+
+def _table(seconds: Any) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("model", "condition", "seconds"))
+    for model, row in zip(seconds["model"].values, seconds.values, strict=True):
+        writer.writerows((model, name, f"{s:.3f}") for name, s in zip(seconds["condition"].values, row, strict=True))
+    return text.getvalue()

@@ -1,0 +1,17 @@
+"""Evaluate models under many perturbations, in units of work that survive a kill, and doubt the result.
+
+conditions.py    what images are shown under, and what kind of perturbation it is
+outcomes.py      what became of some images: one unit of work
+fingerprint.py   what a model or a perturbation is, as a hash
+archive.py       finished units, a file each
+running.py       the units in turn: read or computed
+datasets.py, worst_case.py, minimum_norm.py, comparison.py   outcomes as labelled results
+doubts/          signs that the attacks were weak or the gradients masked
+landscape.py     the loss around an image
+evaluating.py    `evaluate` itself
+"""
+
+from netprobe.evaluation.conditions import corruptions
+from netprobe.evaluation.evaluating import Interrupted, evaluate
+
+__all__ = ["Interrupted", "corruptions", "evaluate"]
