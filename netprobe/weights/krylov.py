@@ -23,7 +23,7 @@ BLOCK = 8
 SMALL = 512
 """Up to this size the Krylov space would be the whole space: the Gram matrix is diagonalised instead."""
 
-LARGEST_BASIS = 240
+LARGEST_BASIS = 160
 CYCLES = 60
 
 
@@ -115,11 +115,11 @@ class _Basis:
         self.filled = end
         known = self.vectors[:end]
         image = self._gram(self.next)
-        column = known @ image.T
-        image -= column.T @ known
-        again = known @ image.T  # once more: the first time loses to rounding what was large
-        image -= again.T @ known
-        column = (column + again).double().cpu().numpy()
+        recent = slice(max(0, start - BLOCK), end)  # nearly all of the image that is in the basis lies here
+        column = _take(image, known[recent])
+        rest = _take(image, known)
+        rest[recent] += column
+        column = rest.double().cpu().numpy()
         self.projected[:end, start:end] = column
         self.projected[start:end, :end] = column.T
         self.next, self.link = _orthonormal(image)
@@ -145,6 +145,13 @@ class _Basis:
         self.projected[:] = 0
         self.projected[range(self.kept), range(self.kept)] = theta[: self.kept]
         self.filled = self.kept
+
+
+def _take(image: Tensor, basis: Tensor) -> Tensor:
+    """Subtract from `image` (vector, element) its part in the span of `basis`, in place; the coefficients."""
+    coefficients = basis @ image.T
+    image.addmm_(coefficients.T, basis, alpha=-1)
+    return coefficients
 
 
 def _orthonormal(block: Tensor) -> tuple[Tensor, np.ndarray]:
