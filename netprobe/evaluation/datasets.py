@@ -39,8 +39,8 @@ OF_CLEAN = {
     "margin_gradient_norm": ("norm of the gradient of the margin", "logit / input", "L2 norm, clean image, own label"),
 }
 WILSON = "Wilson score interval"
-TINY_GRADIENT = 1e-12
-"""A gradient of no greater norm is as good as none: float32 loses what is left of it on the way through a network."""
+TINY_GRADIENT = 1e-30
+"""A gradient of no greater norm is as good as none: the float32 numbers of its coordinates come to an end."""
 
 
 def condition_coords(conditions: Sequence[Condition]) -> dict[str, tuple[str, list]]:

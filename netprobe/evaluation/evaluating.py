@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from netprobe.evaluation.archive import Archive
 from netprobe.evaluation.comparison import comparison
 from netprobe.evaluation.conditions import Condition, conditions_of
 from netprobe.evaluation.datasets import evaluation
+from netprobe.evaluation.doubts import doubts
 from netprobe.evaluation.minimum_norm import minimum_norms
 from netprobe.evaluation.running import Runner, Table
 from netprobe.evaluation.worst_case import worst_case
@@ -84,12 +85,12 @@ def evaluate(
     findings = _preflight(models, data, named, chosen)
     runner, conditions = Runner(models, data, archive, chosen), conditions_of(named)
     tables = {name: {each.name: Table(len(data)) for each in conditions} for name in models}
-    doubts = None
     try:
         _run(runner, conditions, tables)
+        doubted = doubts(runner, conditions, tables) if chosen.doubts and _complete(tables) else None
     except KeyboardInterrupt:
-        raise Interrupted(_tree(runner, conditions, tables, findings, doubts)) from None
-    return _tree(runner, conditions, tables, findings, doubts)
+        raise Interrupted(_tree(runner, conditions, tables, findings, None)) from None
+    return _tree(runner, conditions, tables, findings, doubted)
 
 
 def _settings(given: dict[str, Any]) -> EvaluateSettings:
@@ -101,13 +102,33 @@ def _settings(given: dict[str, Any]) -> EvaluateSettings:
 
 
 def _run(runner: Runner, conditions: list[Condition], tables: Tables) -> None:
-    """Every unit of this shard, model by model and condition by condition."""
-    work = [(name, each, chunk) for name in tables for each in conditions for chunk in runner.share(name)]
-    kept = sum(len(chunk) for name, each, chunk in work if runner.kept(name, each, chunk))
-    total = sum(len(chunk) for _, _, chunk in work)
-    with tqdm(total=total, initial=kept, unit="image", disable=not runner.chosen.progress) as bar:
-        for name, each, chunk in work:
+    """What is kept already, then every other unit of this shard, model by model and condition by condition."""
+    left = []
+    for name, each, chunk, ours in _units(runner, conditions, tables):
+        kept = runner.kept(name, each, chunk)
+        if kept is not None:
+            tables[name][each.name].fill(chunk, kept)
+        elif ours:
+            left.append((name, each, chunk))
+    done = sum(int(table.done.sum()) for own in tables.values() for table in own.values())
+    total = done + sum(len(chunk) for _, _, chunk in left)
+    with tqdm(total=total, initial=done, unit="image", disable=not runner.chosen.progress) as bar:
+        for name, each, chunk in left:
             tables[name][each.name].fill(chunk, runner.outcome(name, each, chunk, bar))
+
+
+def _units(runner: Runner, conditions: list[Condition], tables: Tables) -> Iterator[tuple]:
+    """Model, condition, positions of the images, and whether this shard is to compute it."""
+    part, parts = runner.chosen.parts
+    for name in tables:
+        chunks = runner.chunks(name, range(len(runner.data)))
+        for each in conditions:
+            for number, chunk in enumerate(chunks):
+                yield name, each, chunk, number % parts == part
+
+
+def _complete(tables: Tables) -> bool:
+    return all(bool(table.done.all()) for own in tables.values() for table in own.values())
 
 
 def _preflight(models: Mapping, data: Data, named: Mapping, chosen: EvaluateSettings) -> list[xr.Dataset]:
@@ -120,7 +141,7 @@ def _preflight(models: Mapping, data: Data, named: Mapping, chosen: EvaluateSett
 
 
 def _tree(
-    runner: Runner, conditions: list[Condition], tables: Tables, findings: list[xr.Dataset], doubts: xr.Dataset | None
+    runner: Runner, conditions: list[Condition], tables: Tables, findings: list[xr.Dataset], doubted: xr.Dataset | None
 ) -> xr.DataTree:
     label = runner.data.labels.numpy()
     groups: dict[str, xr.Dataset | None] = {"/": xr.Dataset()}
@@ -129,11 +150,12 @@ def _tree(
         groups[f"/{name}/worst_case"] = worst_case(own, conditions, label)
         groups[f"/{name}/minimum_norm"] = minimum_norms(own, conditions, label)
     groups["/comparison"] = comparison(tables, conditions, label)
-    groups["/doubts"] = doubts
+    groups["/doubts"] = doubted
     groups["/preflight"] = xr.concat(findings, "finding") if findings else None
     groups["/timing"] = _timing(tables)
     tree = xr.DataTree.from_dict({path: group for path, group in groups.items() if group is not None})
-    about = json.dumps(_provenance(runner, conditions, tables), sort_keys=True)
+    complete = _complete(tables) and (doubted is not None or not runner.chosen.doubts)
+    about = json.dumps(_provenance(runner, conditions, complete), sort_keys=True)
     for node in tree.subtree:
         if node.has_data or node is tree:
             node.attrs["provenance"] = about
@@ -148,7 +170,7 @@ def _timing(tables: Tables) -> xr.Dataset:
     return xr.Dataset({"seconds": (("model", "condition"), np.array(seconds), about)}, coords)
 
 
-def _provenance(runner: Runner, conditions: list[Condition], tables: Tables) -> dict[str, Any]:
+def _provenance(runner: Runner, conditions: list[Condition], complete: bool) -> dict[str, Any]:
     settings = dataclasses.asdict(runner.chosen)
     run = {name: settings.pop(name) for name in ("device", "shard", "progress", "strict", "preflight")}
     described = {c.name: perturb.describe(c.perturbation) for c in conditions if c.perturbation is not None}
@@ -159,5 +181,5 @@ def _provenance(runner: Runner, conditions: list[Condition], tables: Tables) -> 
         "settings": settings,
         "run": run,
         "models": {name: model_card(model) for name, model in runner.models.items()},
-        "complete": all(bool(table.done.all()) for own in tables.values() for table in own.values()),
+        "complete": complete,
     }

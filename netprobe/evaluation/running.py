@@ -80,20 +80,9 @@ class Runner:
         size = self.chosen.chunk or 4 * self.batch(name)
         return [np.asarray(positions[start : start + size]) for start in range(0, len(positions), size)]
 
-    def share(self, name: str) -> list[np.ndarray]:
-        """The chunks of this shard."""
-        chunks = self.chunks(name, range(len(self.data)))
-        part, parts = self.chosen.parts
-        return chunks[part::parts]
-
-    def fill(self, table: Table, name: str, condition: Condition, chunks: Sequence[np.ndarray], bar: tqdm) -> Table:
-        """Put the outcomes of these chunks into `table`, one by one."""
-        for positions in chunks:
-            table.fill(positions, self.outcome(name, condition, positions, bar))
-        return table
-
-    def kept(self, name: str, condition: Condition, positions: np.ndarray) -> bool:
-        return self.archive.get(self._key(name, condition, positions)) is not None
+    def kept(self, name: str, condition: Condition, positions: np.ndarray) -> Outcome | None:
+        """The outcome of one chunk if it is in the archive."""
+        return self.archive.get(self._key(name, condition, positions))
 
     def outcome(self, name: str, condition: Condition, positions: np.ndarray, bar: tqdm) -> Outcome:
         """Of one chunk, from the archive or computed."""
