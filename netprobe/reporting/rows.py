@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -135,8 +136,11 @@ def _named(sites: Mapping[str, str]) -> str:
 
 
 def _late_psr(data: xr.Dataset) -> Estimate:
+    """Over the sites that have a PSR: a silent one has none, and says nothing about the others."""
     where = late(data.sizes["site"])
-    return of_draws(data["psr_db"].values[where].mean(), _psr_draws(data)[where].mean(0))
+    values, draws = data["psr_db"].values[where], _psr_draws(data)[where]
+    heard = ~np.isnan(values)
+    return of_draws(values[heard].mean(), draws[heard].mean(0)) if heard.any() else Estimate(math.nan)
 
 
 def _psr_change(data: xr.Dataset) -> Estimate:

@@ -52,6 +52,26 @@ def test_late_psr_is_the_mean_in_db_of_the_last_third(results):
     )
 
 
+@pytest.mark.parametrize("dead", [[-3], [-7, -1], range(-7, 0)])
+def test_a_silent_site_does_not_silence_the_others(results, dead):
+    """A site where every clean image is all zero has no PSR."""
+
+    def silent(data):
+        for site in dead:
+            data["psr"][{"site": site}] = np.nan
+            data["psr_db"][{"site": site}] = np.nan
+        return data
+
+    found = row(edited(results, "/natural/psr", silent), LATE).estimates["natural"]
+    values = results["natural"]["psr"]["psr_db"].sel(perturbation=PGD, norm="2").values[-7:]
+    left = np.delete(values, list(dead))
+    assert found.value == pytest.approx(left.mean() if len(left) else np.nan, nan_ok=True)
+    assert found.bounded == bool(len(left))
+
+
+LATE = "PSR (L2), last third of the sites, under pgd ε=8/255"
+
+
 def test_psr_growth_is_last_minus_first(results):
     found = row(results, "PSR (L2), last site minus first, under noise").estimates["trades"]
     data = results["trades"]["psr"]["psr_db"].sel(perturbation="noise", norm="2").values
