@@ -56,11 +56,12 @@ class Archive:
 
     def _read(self, key: str) -> None:
         try:
-            with np.load(self._path(key), allow_pickle=False) as stored:
+            with self._path(key).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 values = {name: stored[name] for name in BLANKS}
                 self.held[key] = Outcome(values, float(stored["seconds"]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s is damaged (%s) and is computed again", self._path(key), error)
+            self._path(key).unlink(missing_ok=True)
 
 
 def _running(part: Path) -> bool:

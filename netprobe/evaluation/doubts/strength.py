@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from collections.abc import Iterator
 
 from netprobe import perturb
 from netprobe.evaluation.conditions import CLEAN, Condition
@@ -71,24 +72,37 @@ def _huge(suspect: Suspect) -> PGD:
 
 
 def monotone(suspect: Suspect) -> Judgement:
-    """Where an attack may do more, more images must fall: compared are neighbours in eps of the same attack."""
-    check, pairs = "monotone in eps", list(_neighbours(suspect))
-    if not pairs:
-        return Judgement(check, unable="no attack was made with two budgets: sweep its eps")
-    limit = CHANCE / len(pairs)
-    found = [(larger, smaller, Paired.of(suspect.right(larger), suspect.right(smaller))) for smaller, larger in pairs]
+    """Where an attack may do more, more images must fall: compared are neighbours in eps of the same attack, or, if
+    none was made with two, the reference with half its eps.
+    """
+    check = "monotone in eps"
+    found = [(b.name, a.name, Paired.of(suspect.right(b), suspect.right(a))) for a, b in _neighbours(suspect)]
+    if not found and suspect.reference is None:
+        return Judgement(check, unable=NOTHING)
+    found = found or [_halved(suspect)]
+    limit = CHANCE / len(found)
     larger, smaller, worst = min(found, key=lambda each: each[2].p_more)
     evidence = (
-        Evidence.share(f"accuracy under {larger.name}", worst.both + worst.only_first, worst.images),
-        Evidence.share(f"accuracy under {smaller.name}", worst.both + worst.only_second, worst.images),
+        Evidence.share(f"accuracy under {larger}", worst.both + worst.only_first, worst.images),
+        Evidence.share(f"accuracy under {smaller}", worst.both + worst.only_second, worst.images),
         Evidence("p of the worst of these pairs", worst.p_more, images=worst.images, limit=f"at least {limit:.2g}"),
     )
-    reason = f"more images stand at a larger eps ({larger.name}) than at a smaller one ({smaller.name})"
+    reason = f"more images stand at a larger eps ({larger}) than at a smaller one ({smaller})"
     remedy = "Tie the length of the steps to eps (step_size=none), and use more steps."
     return Judgement(check, evidence, reason if worst.p_more < limit else "", remedy)
 
 
-def _neighbours(suspect: Suspect):
+def _halved(suspect: Suspect) -> tuple[str, str, Paired]:
+    """The reference and what it is with half its eps, and steps half as long."""
+    reference = suspect.reference
+    half = {"eps": reference.eps / 2}
+    if reference.perturbation.step_size is not None:
+        half["step_size"] = reference.perturbation.step_size / 2
+    name = f"{reference.name} with half its eps"
+    return reference.name, name, suspect.against(dataclasses.replace(reference.perturbation, **half), name)
+
+
+def _neighbours(suspect: Suspect) -> Iterator[tuple[Condition, Condition]]:
     """Pairs of conditions that differ in eps alone, the smaller first."""
     alike: dict[str, list[Condition]] = {}
     for each in suspect.conditions:

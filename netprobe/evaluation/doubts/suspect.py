@@ -102,7 +102,7 @@ class Suspect:
     @cached_property
     def standing(self) -> np.ndarray:
         """Positions of a few images that stood against the reference."""
-        return _spread(np.flatnonzero(self.right(self.reference)), self.runner.chosen.probe_images)
+        return _spread(np.flatnonzero(self.right(self.reference)), -(-self.runner.chosen.probe_images // 2))
 
     @property
     def standing_share(self) -> float:
