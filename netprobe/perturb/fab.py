@@ -75,14 +75,13 @@ class BoundaryProjection(StandingAttack):
     def _batch(
         self, model: nn.Module, surrogate: UnitBox, x: Tensor, y: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, ...]:
-        before = surrogate.forwards, surrogate.backwards
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
-            ahead = self._search(surrogate, len(predict(surrogate, surrogate.inner(x[:1]))[0]), generator)
-            found = surrogate.outer(ahead.perturb(surrogate.inner(x), y))
+            classes = predict(surrogate, surrogate.inner(x[:1])).shape[1]
+            found = self._search(surrogate, classes, generator).perturb(surrogate.inner(x), y)
+        found = surrogate.moved(x, found)
         found = self.box.clip(x + GEOMETRIES[self.norm].project(found - x, self.eps))
         fooled = predict(model, found).argmax(1) != y
-        passes = (torch.full_like(y, -(-(now - then) // len(x))) for now, then in zip(_counts(surrogate), before))
-        forwards, backwards = passes
+        forwards, backwards = surrogate.passes(y)
         return torch.where(per_image(fooled, x), found, x), fooled, forwards + 1, backwards
 
     def _search(self, surrogate: UnitBox, classes: int, generator: torch.Generator | None) -> object:
@@ -97,10 +96,6 @@ class BoundaryProjection(StandingAttack):
             targeted=self.targeted,
             n_target_classes=min(self.targets, classes - 1),
         )
-
-
-def _counts(surrogate: UnitBox) -> tuple[int, int]:
-    return surrogate.forwards, surrogate.backwards
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

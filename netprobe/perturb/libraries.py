@@ -32,7 +32,7 @@ def needed(module: str, attack: str) -> ModuleType:
 class UnitBox(nn.Module):
     """A model as the libraries want it: inputs scaled from `box` to [0, 1], logits as a float32 tensor.
 
-    Counts the images that go through, forwards and backwards.
+    Counts the images that go through, forwards and backwards: `passes` since it was last asked.
     """
 
     def __init__(self, model: nn.Module, box: Box, dtype: torch.dtype) -> None:
@@ -59,6 +59,16 @@ class UnitBox(nn.Module):
     def outer(self, u: Tensor) -> Tensor:
         """Inputs as the model sees them."""
         return self.box.clip(self.box.low + self.width * u.to(self.dtype))
+
+    def moved(self, x: Tensor, found: Tensor) -> Tensor:
+        """`x` changed as the library changed `inner(x)`; what it left alone stays as it is, bit for bit."""
+        return self.box.clip(x + self.width * (found - self.inner(x)).to(self.dtype))
+
+    def passes(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward and backward passes for each of the images with labels `y`: their mean, rounded up."""
+        counted = tuple(torch.full_like(y, -(-count // len(y))) for count in (self.forwards, self.backwards))
+        self.forwards = self.backwards = 0
+        return counted
 
     def _note_backward(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)

@@ -18,11 +18,14 @@ from netprobe.perturb.apgd import APGD, TargetedAPGD
 from netprobe.perturb.autoattack import AutoAttack
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.corruptions import CORRUPTIONS
+from netprobe.perturb.decision import Boundary, HopSkipJump
 from netprobe.perturb.fab import FAB, TargetedFAB
 from netprobe.perturb.gradient import BIM, FGSM, PGD
+from netprobe.perturb.minimum_norm import FMN, CarliniWagner, DeepFool
 from netprobe.perturb.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from netprobe.perturb.settings import literal, spelled
 from netprobe.perturb.square import Square
+from netprobe.perturb.zoo import ZOO
 
 PERTURBATIONS: dict[str, type[Perturbation]] = {
     cls.name: cls
@@ -30,6 +33,7 @@ PERTURBATIONS: dict[str, type[Perturbation]] = {
         *(GaussianNoise, UniformNoise, SaltAndPepper),
         *(FGSM, BIM, PGD, APGD, TargetedAPGD),
         *(Square, FAB, TargetedFAB, AutoAttack),
+        *(FMN, DeepFool, CarliniWagner, ZOO, Boundary, HopSkipJump),
     )
 } | CORRUPTIONS
 
@@ -161,7 +165,8 @@ def _build(cls: type[Perturbation], settings: Mapping[str, object]) -> Perturbat
     for name in settings:
         if name not in names:
             raise unknown(f"setting of {cls.name}", name, names)
-    if cls.strength not in settings:
+    required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+    if cls.strength in required and cls.strength not in settings:
         raise NetprobeError(
             f"{cls.name} needs its {cls.strength}: for instance {cls.name}:{cls.strength}={cls.example}"
         )

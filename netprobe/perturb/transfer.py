@@ -1,0 +1,111 @@
+"""Transfer: images made against one model, shown to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from netprobe.errors import NetprobeError
+from netprobe.perturb.attack import Count
+from netprobe.perturb.attacked import Attacked
+from netprobe.perturb.frozen import frozen
+from netprobe.perturb.objective import Goal
+from netprobe.perturb.randomness import select
+from netprobe.perturb.specs import apply, eps_of, family, resolve
+from netprobe.perturb.standing import Progress, predict_all
+from netprobe.store import model_card
+
+
+class Surrogate:
+    """A model, known by its class and its weights: equal weights are equal surrogates."""
+
+    def __init__(self, model: nn.Module) -> None:
+        card = model_card(model)
+        self.model, self.sha256 = model, card["sha256"]
+        self._name = card["class"]
+
+    def __repr__(self) -> str:
+        return f"{self._name} of sha256 {self.sha256}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Surrogate) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Perturb inputs to fool `surrogate`, and show them to the model that is asked about: x' = attack(surrogate, x, y).
+
+    Parameters
+    ----------
+    attack : any perturbation or spec, such as "pgd:eps=8/255". It is called, so that it makes all its steps: a search
+        that stops as soon as the surrogate is fooled would hardly transfer.
+    surrogate : the model to craft on; same inputs and classes. Its weights are hashed once, here: results name it by
+        their SHA-256. It must be on the device of the images.
+
+    A transferred attack that is stronger than the same attack on the model itself tells of masked gradients. `fool`
+    leaves alone what the model gets wrong anyhow. `forwards` counts the surrogate's passes (a mean over the batch) and
+    the model's two; backward passes are not known, and given as -1. Papernot et al., 2016.
+    """
+
+    attack: Callable | str
+    surrogate: nn.Module | Surrogate
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attack", resolve(self.attack))
+        if isinstance(self.surrogate, nn.Module):
+            object.__setattr__(self, "surrogate", Surrogate(self.surrogate))
+        if not isinstance(self.surrogate, Surrogate):
+            raise NetprobeError(f"Transfer.surrogate must be a model (torch.nn.Module), not {self.surrogate!r}")
+
+    @property
+    def eps(self) -> float:
+        return eps_of(self.attack)
+
+    @property
+    def norm(self) -> str | None:
+        """The norm of the attack's ball, if it has one."""
+        return getattr(self.attack, "norm", None)
+
+    @property
+    def family(self) -> str:
+        return f"transferred {family(self.attack)}"
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        return apply(self.attack, self.surrogate.model, x, y, generator=generator)
+
+    def fool(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None,
+        slots: int | None = None,
+        gradients: torch.dtype | None = None,
+        advance_bar: Progress = lambda images: None,
+    ) -> Attacked:
+        """Show what was crafted to `model`, `slots` images at a time."""
+        slots, found = slots or len(x), x.detach().clone()
+        fooled, forwards = self._asked(model, found, y, slots), torch.ones_like(y, dtype=torch.int64)
+        standing = (~fooled).nonzero().squeeze(1)
+        advance_bar(len(x) - len(standing))
+        for rows in standing.split(slots) if len(standing) else ():
+            with Count(self.surrogate.model) as count:
+                found[rows] = self(model, found[rows], y[rows], generator=select(generator, rows))
+            forwards[rows] += -(-count.images // len(rows)) + 1
+            fooled[rows] = self._asked(model, found[rows], y[rows], slots)
+            advance_bar(len(rows))
+        return Attacked(found, fooled, forwards, torch.full_like(forwards, -1))
+
+    def _asked(self, model: nn.Module, x: Tensor, y: Tensor, slots: int) -> Tensor:
+        with frozen(model):
+            logits = predict_all(model, x, slots)
+        goal = Goal(y)
+        goal.check(logits)
+        return goal.reached(logits)
