@@ -19,7 +19,7 @@ _PUBLIC = {
     "netprobe.attribution": ["grad_cam"],
     "netprobe.checkpoints": ["load"],
     "netprobe.errors": ["CheckpointError", "MissingData", "NetprobeError"],
-    "netprobe.evaluation": ["evaluate"],
+    "netprobe.evaluation": ["evaluate", "loss_landscape"],
     "netprobe.fourier": ["perturbation_spectra"],
     "netprobe.metrics": [
         "CKA", "ChannelMoments", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Spectrum",
@@ -30,8 +30,9 @@ _PUBLIC = {
     ],
     "netprobe.plots": [
         "plot_accuracy", "plot_alpha", "plot_batch_norm", "plot_batch_norm_drift", "plot_cka",
-        "plot_correlation_shift", "plot_effective_rank", "plot_filter_hoyer", "plot_gradcam",
-        "plot_operator_norm", "plot_perturbation_spectrum", "plot_psr", "plot_psr_ridge",
+        "plot_correlation_shift", "plot_corruption_error", "plot_corruption_table", "plot_effective_rank",
+        "plot_filter_hoyer", "plot_gradcam", "plot_loss_landscape", "plot_minimum_norm",
+        "plot_operator_norm", "plot_perturbation_spectrum", "plot_psr", "plot_psr_ridge", "plot_robustness_curve",
         "plot_singular_values", "plot_snr", "plot_sparsity", "plot_spectrum", "plot_tail_fatness",
     ],
     "netprobe.preflight": ["check"],

@@ -10,6 +10,7 @@ import json
 
 import numpy as np
 import xarray as xr
+from synthetic_evaluations import evaluations
 
 SITES = (
     "conv1",
@@ -54,17 +55,22 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
         "depth": ("site", (1 + np.arange(len(sites))) / len(sites)),
     }
     layer = {"layer" if name == "site" else name: ("layer", values) for name, (_, values) in site.items()}
-    return weights(traits, layer, np.random.default_rng(len(sites))) | {
-        "accuracy": accuracy(traits, images, label, rng),
-        "psr": psr(traits, site, images, rng),
-        "snr": snr(traits, site | {"site": ("site", [f"{name}:in" for name in sites])}, images, rng),
-        "hoyer": hoyer(traits, site, images, rng),
-        "spectrum": spectrum(traits, site, images, rng),
-        "correlation": correlation(traits, site, images, rng),
-        "cka": cka(traits, site, rng),
-        "perturbation_spectrum": perturbation_spectrum(traits, images, np.random.default_rng(len(sites))),
-        "gradcam": gradcam(sites, rng, maps),
-    }
+    evaluated = evaluations(traits[1] > 0, images, label, np.random.default_rng(len(sites)), described, wilson)
+    return (
+        weights(traits, layer, np.random.default_rng(len(sites)))
+        | evaluated
+        | {
+            "accuracy": accuracy(traits, images, label, rng),
+            "psr": psr(traits, site, images, rng),
+            "snr": snr(traits, site | {"site": ("site", [f"{name}:in" for name in sites])}, images, rng),
+            "hoyer": hoyer(traits, site, images, rng),
+            "spectrum": spectrum(traits, site, images, rng),
+            "correlation": correlation(traits, site, images, rng),
+            "cka": cka(traits, site, rng),
+            "perturbation_spectrum": perturbation_spectrum(traits, images, np.random.default_rng(len(sites))),
+            "gradcam": gradcam(sites, rng, maps),
+        }
+    )
 
 
 def conditions(dim: str) -> dict:

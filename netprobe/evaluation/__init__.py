@@ -5,7 +5,7 @@ outcomes.py      what became of some images: one unit of work
 fingerprint.py   what a model or a perturbation is, as a hash
 archive.py       finished units, a file each
 running.py       the units in turn: read or computed
-datasets.py, worst_case.py, minimum_norm.py, comparison.py   outcomes as labelled results
+datasets.py, worst_case.py, minimum_norm.py, corruption_table.py, comparison.py   outcomes as labelled results
 doubts/          signs that the attacks were weak or the gradients masked
 landscape.py     the loss around an image
 evaluating.py    `evaluate` itself
@@ -13,5 +13,6 @@ evaluating.py    `evaluate` itself
 
 from netprobe.evaluation.conditions import corruptions
 from netprobe.evaluation.evaluating import Interrupted, evaluate
+from netprobe.evaluation.landscape import loss_landscape
 
-__all__ = ["Interrupted", "corruptions", "evaluate"]
+__all__ = ["Interrupted", "corruptions", "evaluate", "loss_landscape"]

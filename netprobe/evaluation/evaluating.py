@@ -20,6 +20,7 @@ from netprobe.errors import unknown
 from netprobe.evaluation.archive import Archive
 from netprobe.evaluation.comparison import comparison
 from netprobe.evaluation.conditions import Condition, conditions_of
+from netprobe.evaluation.corruption_table import corruption_table
 from netprobe.evaluation.datasets import evaluation
 from netprobe.evaluation.doubts import doubts
 from netprobe.evaluation.minimum_norm import minimum_norms
@@ -64,6 +65,7 @@ def evaluate(
                                 `datasets.PER_IMAGE`
         /<model>/worst_case     for every budget (norm, eps): which images stand against all attacks, what broke others
         /<model>/minimum_norm   of attacks that look for the nearest error: norms, success, mean and median
+        /<model>/corruptions    of common corruptions: accuracy(corruption, severity), error(corruption), mean error
     and for all of them
         /comparison             paired differences of accuracy between models
         /doubts                 signs of weak attacks or masked gradients; see `netprobe.evaluation.doubts`
@@ -149,6 +151,7 @@ def _tree(
         groups[f"/{name}/evaluation"] = evaluation(own, conditions, label)
         groups[f"/{name}/worst_case"] = worst_case(own, conditions, label)
         groups[f"/{name}/minimum_norm"] = minimum_norms(own, conditions, label)
+        groups[f"/{name}/corruptions"] = corruption_table(own, conditions, label)
     groups["/comparison"] = comparison(tables, conditions, label)
     groups["/doubts"] = doubted
     groups["/preflight"] = xr.concat(findings, "finding") if findings else None

@@ -6,14 +6,19 @@ from netprobe.plots.batch_norm import plot_batch_norm
 from netprobe.plots.batch_norm_drift import plot_batch_norm_drift
 from netprobe.plots.cka import plot_cka
 from netprobe.plots.correlation_shift import plot_correlation_shift
+from netprobe.plots.corruption_error import plot_corruption_error
+from netprobe.plots.corruption_table import plot_corruption_table
 from netprobe.plots.drawing import save, style
 from netprobe.plots.effective_rank import plot_effective_rank
 from netprobe.plots.filter_hoyer import plot_filter_hoyer
 from netprobe.plots.gradcam import plot_gradcam
+from netprobe.plots.loss_landscape import plot_loss_landscape
+from netprobe.plots.minimum_norm import plot_minimum_norm
 from netprobe.plots.operator_norm import plot_operator_norm
 from netprobe.plots.perturbation_spectrum import plot_perturbation_spectrum
 from netprobe.plots.psr import plot_psr
 from netprobe.plots.psr_ridge import plot_psr_ridge
+from netprobe.plots.robustness_curve import plot_robustness_curve
 from netprobe.plots.singular_values import plot_singular_values
 from netprobe.plots.snr import plot_snr
 from netprobe.plots.sparsity import plot_sparsity
@@ -27,13 +32,18 @@ __all__ = [
     "plot_batch_norm_drift",
     "plot_cka",
     "plot_correlation_shift",
+    "plot_corruption_error",
+    "plot_corruption_table",
     "plot_effective_rank",
     "plot_filter_hoyer",
     "plot_gradcam",
+    "plot_loss_landscape",
+    "plot_minimum_norm",
     "plot_operator_norm",
     "plot_perturbation_spectrum",
     "plot_psr",
     "plot_psr_ridge",
+    "plot_robustness_curve",
     "plot_singular_values",
     "plot_snr",
     "plot_sparsity",

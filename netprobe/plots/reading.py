@@ -13,6 +13,7 @@ import xarray as xr
 from netprobe.errors import NetprobeError, unknown
 from netprobe.groups import NOT_A_MODEL
 
+OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "corruptions", "landscape")  # what `npb.evaluate` gives
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
 
 # What every plot of a metric reads; a Dataset without it is of another metric.
@@ -22,15 +23,22 @@ DRAWN = {
     "batch_norm_drift": ("mean_shift", "log_variance_ratio", "symmetric_kl"),
     "cka": ("cka",),
     "correlation": ("shift", "shift_per_pair"),
+    "corruptions": ("accuracy", "error"),
+    "evaluation": ("accuracy", "margin"),
     "filters": ("hoyer", "hoyer_filter"),
     "gradcam": ("map", "predicted"),
     "hoyer": ("hoyer",),
+    "landscape": ("loss", "along", "across"),
+    "minimum_norm": ("mean", "median", "success"),
     "perturbation_spectrum": ("profile",),
     "psr": ("psr_db",),
     "singular_values": ("normalized", "operator_norm", "effective_rank", "median_normalized"),
     "snr": ("snr_db", "snr_median_db"),
     "spectrum": ("eigenvalues", "alpha", "log_prefactor", "fit_first", "fit_last"),
+    "worst_case": ("worst_accuracy",),
 }
+
+_EVALUATES = dict.fromkeys(OF_EVALUATION, "evaluate") | {"landscape": "loss_landscape"}
 
 
 class Measured(NamedTuple):
@@ -80,9 +88,9 @@ def _require(metric: str, wanted: Sequence[str], having: Sequence[str], results:
     if not lacking and wanted:
         return
     there = sorted({metric for name in models_of(results) for metric in results[name].children})
-    remedy = (
-        "add it with npb.weights.analyse" if metric in OF_WEIGHTS else f"probe again with metrics=[..., {metric!r}]"
-    )
+    remedy = f"probe again with metrics=[..., {metric!r}]"
+    if metric in OF_WEIGHTS + OF_EVALUATION:
+        remedy = f"add it with npb.{'weights.analyse' if metric in OF_WEIGHTS else _EVALUATES[metric]}"
     narrower = f" or draw only models={having}" if having else ""
     raise NetprobeError(
         f"these results have no {metric!r} for {', '.join(map(repr, lacking)) or 'any model'} "
@@ -92,7 +100,7 @@ def _require(metric: str, wanted: Sequence[str], having: Sequence[str], results:
 
 def variable(data: xr.Dataset, name: str) -> xr.DataArray:
     """`data[name]`, or an error that says what there is instead."""
-    if name not in data:
+    if name not in data.variables:
         raise unknown("variable", name, data.data_vars, "Pass the results of the metric that this plot draws.")
     return data[name]
 
@@ -188,9 +196,13 @@ def strongest_of_families(data: xr.Dataset, dim: str = "perturbation") -> list[s
     return [max(members, key=lambda each: each.eps).name for members in _families(data, dim)]
 
 
-def sweep(data: xr.Dataset, family: str | None = None) -> list[str]:
-    """The members of `family` (None: of the first with several eps), by growing eps; may be none."""
-    swept = [[each for each in members if np.isfinite(each.eps)] for members in _families(data)]
+def sweep(data: xr.Dataset, family: str | None = None, dim: str = "perturbation", base: str | None = None) -> list[str]:
+    """The members of `family` (None: of the first with several eps), by growing eps; may be none.
+
+    `base` narrows that to those of one name before the "@".
+    """
+    families = [members for members in _families(data, dim) if base in (None, members[0].base)]
+    swept = [[each for each in members if np.isfinite(each.eps)] for members in families]
     known = {members[0].family: None for members in swept if members}
     if family is not None and family not in known:
         raise unknown("family", family, known, "Only families with eps can be drawn over eps.")

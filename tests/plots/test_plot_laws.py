@@ -15,7 +15,7 @@ from synthetic_results import SITES, synthetic_results
 from netprobe import plots
 from netprobe.errors import NetprobeError
 from netprobe.plots.drawing import INK
-from netprobe.plots.reading import OF_WEIGHTS
+from netprobe.plots.reading import OF_EVALUATION, OF_WEIGHTS
 
 METRIC = {
     "plot_accuracy": "accuracy",
@@ -24,13 +24,18 @@ METRIC = {
     "plot_batch_norm_drift": "batch_norm_drift",
     "plot_cka": "cka",
     "plot_correlation_shift": "correlation",
+    "plot_corruption_error": "corruptions",
+    "plot_corruption_table": "corruptions",
     "plot_effective_rank": "singular_values",
     "plot_filter_hoyer": "filters",
     "plot_gradcam": "gradcam",
+    "plot_loss_landscape": "landscape",
+    "plot_minimum_norm": "minimum_norm",
     "plot_operator_norm": "singular_values",
     "plot_perturbation_spectrum": "perturbation_spectrum",
     "plot_psr": "psr",
     "plot_psr_ridge": "psr",
+    "plot_robustness_curve": "evaluation",
     "plot_singular_values": "singular_values",
     "plot_snr": "snr",
     "plot_sparsity": "hoyer",
@@ -38,6 +43,7 @@ METRIC = {
     "plot_tail_fatness": "singular_values",
 }
 SHARED_SITES = ("plot_psr_ridge", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
+PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_loss_landscape")  # colours mean numbers there, not models
 every_plot = pytest.mark.parametrize("name", METRIC)
 
 
@@ -53,7 +59,8 @@ def draw(name: str, *args, **kwargs) -> plt.Axes:
 def texts(ax: plt.Axes) -> list[str]:
     legend = ax.get_legend()
     named = [*legend.get_texts(), legend.get_title()] if legend else []
-    return [text.get_text() for text in [*named, ax.title, *tick_labels(ax)]]
+    titles = [each.get_title("left") for each in (ax, *ax.child_axes)]
+    return titles + [text.get_text() for text in [*named, *tick_labels(ax)]]
 
 
 def tick_labels(ax: plt.Axes) -> list[mpl.text.Text]:
@@ -124,7 +131,7 @@ def test_a_lone_dataset_and_the_node_of_a_model_are_enough(name, results):
 def test_a_model_keeps_its_colour_when_drawn_alone(name, results, tmp_path):
     ax = draw(name, results, models=["robust"])
     picture = plots.save(ax, tmp_path / "robust.svg").read_text().lower()
-    if name != "plot_gradcam":
+    if name not in PICTURES:
         assert "#d55e00" in picture
         assert "#0072b2" not in picture
 
@@ -170,6 +177,7 @@ def test_a_missing_metric_is_named_with_the_remedy(name, results):
         {path: data for path, data in results.to_dict().items() if not path.endswith(f"/{metric}")}
     )
     remedy = "npb.weights.analyse" if metric in OF_WEIGHTS else rf"metrics=\[\.\.\., '{metric}'\]"
+    remedy = {"landscape": "npb.loss_landscape"}.get(metric, "npb.evaluate") if metric in OF_EVALUATION else remedy
     with pytest.raises(NetprobeError, match=rf"no '{metric}' for 'natural'.*{remedy}"):
         draw(name, rest)
     assert not plt.get_fignums()

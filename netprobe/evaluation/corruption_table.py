@@ -1,0 +1,50 @@
+"""Accuracy under common corruptions as a table: which corruption, how severe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from netprobe.evaluation.conditions import Condition
+from netprobe.evaluation.datasets import correct_of
+from netprobe.evaluation.running import Table
+from netprobe.metrics.base import interval, variable
+from netprobe.uncertainty import bootstrap_interval, wilson
+
+
+def corruption_table(
+    tables: Mapping[str, Table], conditions: Sequence[Condition], label: np.ndarray
+) -> xr.Dataset | None:
+    """/<model>/corruptions: accuracy(corruption, severity), and error(corruption), 1 minus its mean over severities.
+
+    `mean_error` is the mean of `error` over corruptions; divided corruption by corruption by the error of a baseline
+    model before the mean it is the mean corruption error (mCE) of Hendrycks and Dietterich (ICLR 2019), which
+    `plot_corruption_error(baseline=...)` shows. NaN where a severity was not evaluated. None without corruptions.
+    """
+    chosen = [each for each in conditions if each.role == "corruption" and each.eps > 0]
+    if not chosen:
+        return None
+    names, severities = list(dict.fromkeys(c.family for c in chosen)), sorted({int(c.eps) for c in chosen})
+    outcome = np.full((len(names), len(severities), len(label)), -1, dtype=np.int8)
+    for each in chosen:
+        outcome[names.index(each.family), severities.index(int(each.eps))] = correct_of(tables[each.name], label)
+    known, right = (outcome >= 0).sum(-1), (outcome == 1).sum(-1)
+    bounds = [wilson(k, n) for k, n in zip(right.ravel(), known.ravel(), strict=True)]
+    wrong = np.where(outcome >= 0, 1.0 - outcome, np.nan).mean(1)  # (corruption, image), over severities
+    both = "corruption severity"
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = variable(both, right / known, "accuracy", "1", "share of images classified as labelled")
+    error = variable("corruption", wrong.mean(-1), "error", "1", "1 minus accuracy, mean over severities")
+    mean = variable("", wrong.mean(), "mean error", "1", "mean of the error over corruptions")
+    images = "bootstrap over images"
+    found = {
+        "accuracy": accuracy,
+        "accuracy_interval": interval(both, np.reshape(bounds, (*known.shape, 2)), accuracy, "Wilson score interval"),
+        "error": error,
+        "error_interval": interval("corruption", bootstrap_interval(wrong), error, images),
+        "mean_error": mean,
+        "mean_error_interval": interval("", bootstrap_interval(wrong.mean(0)), mean, images),
+    }
+    return xr.Dataset(found, {"corruption": names, "severity": severities, "bound": ["low", "high"]})
