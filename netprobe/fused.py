@@ -90,23 +90,23 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def _norms(flat, out, largest, first, last):
     conditions, _, units = flat.shape
     difference = np.empty(PIECE, np.float32)
-    bits = np.zeros(1, np.int32)
-    for condition in range(conditions):
-        for image in range(first, last):
-            absolute = squared = 0.0
-            bits[0] = 0
-            for start in range(0, units, PIECE):
-                x = flat[condition, image, start : start + PIECE]
+    bits = np.zeros(conditions, np.int32)
+    for image in range(first, last):
+        out[:, image], bits[:] = 0, 0
+        for start in range(0, units, PIECE):
+            clean = flat[0, image, start : start + PIECE]
+            for condition in range(conditions):
+                x = clean
                 if condition:
-                    x = _subtract(x, flat[0, image, start : start + PIECE], difference)
-                a, q = _sums(x)
-                absolute += a
-                squared += q
+                    x = _subtract(flat[condition, image, start : start + PIECE], clean, difference)
+                absolute, squared = _sums(x)
+                out[condition, image, 0] += absolute
+                out[condition, image, 1] += squared
                 if largest:
-                    bits[0] = max(bits[0], _largest_bits(x.view(np.int32)))
-            out[condition, image, 0] = absolute
-            out[condition, image, 1] = math.sqrt(squared)
-            out[condition, image, 2] = bits.view(np.float32)[0]
+                    bits[condition] = max(bits[condition], _largest_bits(x.view(np.int32)))
+        for condition in range(conditions):
+            out[condition, image, 1] = math.sqrt(out[condition, image, 1])
+            out[condition, image, 2] = bits.view(np.float32)[condition]
 
 
 @_compiled(fastmath=SUMS)

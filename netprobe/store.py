@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -67,7 +68,12 @@ def atomically(path: Path, write: Callable[[Path], Any]) -> Path:
 
 def versions() -> dict[str, str]:
     """What computed a result."""
-    packages = {name: version(name) for name in ("netprobe-torch", "torch", "numpy", "scipy", "xarray")}
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("netprobe-torch", "torch", "numpy", "numba", "scipy", "xarray")}
     return packages | {"python": platform.python_version()}
 
 
