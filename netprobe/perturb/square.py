@@ -91,6 +91,7 @@ class Square(StandingAttack):
             if not len(search.rows):
                 break
             advance_bar(search.ask(query))
+        advance_bar(len(search.rows))
         return search.outcome()
 
     def share(self, query: int) -> float:
