@@ -55,6 +55,7 @@ def evaluation(fragile, label, rng, described, wilson) -> xr.Dataset:
                 "prediction": (both, np.where(correct, label, (label + 1) % 10)),
                 "margin": (both, np.where(correct, 2.0, -1.0) + 0.1 * rng.normal(size=correct.shape)),
                 "label": ("image", label),
+                "mean_loss": ("condition", 2 * (1 - share)),
                 "accuracy": ("condition", share),
                 "accuracy_interval": (("condition", "bound"), wilson(share, images)),
                 "images": ("condition", np.full(len(eps), images)),
@@ -119,5 +120,12 @@ def landscape(fragile, rng, described) -> xr.Dataset:
     steps = np.linspace(-REACH, REACH, 9)
     slope = 60 if fragile else 10
     loss = np.logaddexp(0, slope * steps[:, None] + 3 * steps - 1)
-    data = {"loss": (("image", "along", "across"), np.stack([loss, 1.2 * loss]))}
-    return described(xr.Dataset(data, {"image": [0, 7], "along": steps, "across": steps}), loss=("loss", "nat", "CE"))
+    data = {
+        "loss": (("image", "along", "across"), np.stack([loss, 1.2 * loss])),
+        "rise": ("image", [1.0, 2.0]),
+        "rise_random": ("image", [0.1, 0.2]),
+    }
+    return described(
+        xr.Dataset(data, {"image": [0, 7], "index": ("image", [0, 7]), "along": steps, "across": steps}),
+        loss=("loss", "nat", "CE"),
+    )

@@ -164,9 +164,9 @@ def evaluate(
     from netprobe.cli.sweeps import all_perturbations
     from netprobe.outcome import draw
 
-    named = all_perturbations(perturbations, sweep, corruptions)
-    networks = _loaded(models, {key: options.pop(key) for key in LOADING})
     images = _data(*(options.pop(key) for key in ("data", "split", "limit", "size")), options["seed"])
+    named = all_perturbations(perturbations, sweep, corruptions, images.shape)
+    networks = _loaded(models, {key: options.pop(key) for key in LOADING})
     tree = evaluated(networks, images, named, out, options)
     _show(tree, draw(tree, out))
 

@@ -85,7 +85,9 @@ perturb_flag = click.option(
 def sweep_flags(command: Callable) -> Callable:
     """--sweep, --corruptions: many strengths at once."""
     command = click.option(
-        "--corruptions", metavar="SEVERITIES", help="the 19 common corruptions at these severities: 3, or 1,3,5, or 1-5"
+        "--corruptions",
+        metavar="SEVERITIES",
+        help="the common corruptions (19; fewer of grey images) at these severities: 3, or 1,3,5, or 1-5",
     )(command)
     return click.option(
         "--sweep",

@@ -62,8 +62,13 @@ def _join(found: dict[str, Any], more: Mapping[str, Any]) -> None:
         found[name] = perturbation
 
 
-def all_perturbations(perturb: Iterable[str], sweep: Iterable[str], corruptions: str | None) -> dict[str, Any]:
-    """What --perturb, --sweep and --corruptions ask for, by name; without any of them, what --perturb takes alone."""
+def all_perturbations(
+    perturb: Iterable[str], sweep: Iterable[str], corruptions: str | None, shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """What --perturb, --sweep and --corruptions ask for, by name; without any of them, what --perturb takes alone.
+
+    `shape` is that of an input: images without colour have fewer corruptions.
+    """
     from netprobe.cli.options import named_perturbations
 
     asked = tuple(perturb)
@@ -72,5 +77,5 @@ def all_perturbations(perturb: Iterable[str], sweep: Iterable[str], corruptions:
     if chosen := severities(corruptions):
         from netprobe.evaluation import corruptions as every
 
-        _join(found, every(chosen))
+        _join(found, every(chosen, channels=shape[0]))
     return found

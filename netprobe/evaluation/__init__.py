@@ -4,6 +4,7 @@ conditions.py    what images are shown under, and what kind of perturbation it i
 outcomes.py      what became of some images: one unit of work
 fingerprint.py   what a model or a perturbation is, as a hash
 archive.py       finished units, a file each
+rehearsal.py     what would stop it later, found before it begins
 running.py       the units in turn: read or computed
 datasets.py, worst_case.py, minimum_norm.py, corruption_table.py, comparison.py   outcomes as labelled results
 doubts/          signs that the attacks were weak or the gradients masked

@@ -64,8 +64,12 @@ def conditions_of(named: Mapping[str, Callable]) -> list[Condition]:
 
 
 def corruptions(
-    severities: Iterable[int] = SEVERITIES, names: Iterable[str] = tuple(CORRUPTIONS)
+    severities: Iterable[int] = SEVERITIES, names: Iterable[str] | None = None, channels: int = 3
 ) -> dict[str, Corruption]:
-    """Common corruptions, all 19 or those of these `names`, at these severities, by name: "fog@3"."""
-    mild = [perturb.parse(f"{name}:severity=1") for name in names]
+    """Common corruptions at these severities, by name: "fog@3".
+
+    `names` are which; None takes all 19 for images of 3 `channels`, and those that need no colour for grey ones.
+    """
+    chosen = [n for n, c in CORRUPTIONS.items() if channels in c.channels] if names is None else list(names)
+    mild = [perturb.parse(f"{name}:severity=1") for name in chosen]
     return {name: each for one in mild for name, each in sweep(one, severity=list(severities)).items()}

@@ -24,6 +24,7 @@ from netprobe.evaluation.corruption_table import corruption_table
 from netprobe.evaluation.datasets import evaluation
 from netprobe.evaluation.doubts import doubts
 from netprobe.evaluation.minimum_norm import minimum_norms
+from netprobe.evaluation.rehearsal import rehearse
 from netprobe.evaluation.running import Runner, Table
 from netprobe.evaluation.worst_case import worst_case
 from netprobe.probing import named_models, named_perturbations
@@ -84,8 +85,10 @@ def evaluate(
     models, named = named_models(models), named_perturbations(perturbations, ())
     archive = Archive(folder)
     archive.prepare()
+    conditions = conditions_of(named)
+    rehearse(models, data, conditions)
     findings = _preflight(models, data, named, chosen)
-    runner, conditions = Runner(models, data, archive, chosen), conditions_of(named)
+    runner = Runner(models, data, archive, chosen)
     tables = {name: {each.name: Table(len(data)) for each in conditions} for name in models}
     try:
         _run(runner, conditions, tables)

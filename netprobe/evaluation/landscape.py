@@ -31,15 +31,15 @@ def loss_landscape(
 
     images   how many, evenly spaced in `data`
     reach    a and b go from -reach to reach, in input units; the result is clipped to the range of inputs
-    points   on each side of the grid; an odd number has the image itself in the middle
+    points   on each side of the grid, an odd number, so that the image itself is in the middle
 
     Returns loss(image, along, across) in nat, and prediction. Rough or flat along g, yet steep elsewhere, is what
     masked gradients look like; smooth and rising along g is what they should look like. A picture of a few planes is
     no proof. The model is left as found. Cost: points^2 forward passes an image, and one backward pass.
     Source: the plane of Athalye et al. (ICML 2018) and of many works since, with the sign of the gradient.
     """
-    if images < 1 or points < 2 or not reach > 0:
-        raise NetprobeError(f"images={images}, points={points}, reach={reach}: give at least 1, 2 and more than 0")
+    if images < 1 or points < 3 or points % 2 == 0 or not reach > 0:
+        raise NetprobeError(f"images={images}, points={points}, reach={reach}: give 1 or more, an odd number, above 0")
     positions = np.unique(np.linspace(0, len(data) - 1, min(images, len(data))).round().astype(int))
     steps = np.linspace(-reach, reach, points)
     with undisturbed(model), full_precision(), frozen(model):
@@ -47,12 +47,19 @@ def loss_landscape(
         found = [_plane(model, data, int(position), steps, seed) for position in positions]
     losses, predictions = (np.stack(each) for each in zip(*found, strict=True))
     dims = "image along across"
+    middle = points // 2
+    rise, sideways = (
+        losses[:, -1, middle] - losses[:, middle, middle],
+        losses[:, middle, -1] - losses[:, middle, middle],
+    )
     variables = {
+        "rise": variable("image", rise, "rise of the loss", "nat", "L(reach, 0) - L(0, 0)"),
+        "rise_random": variable("image", sideways, "rise along random signs", "nat", "L(0, reach) - L(0, 0)"),
         "loss": variable(dims, losses, "cross-entropy", "nat", "-log softmax(z)_y at clip(x + a g + b r)"),
         "prediction": variable(dims, predictions, "predicted class", "class", "index of the largest logit"),
         "label": variable("image", data.labels.numpy()[positions], "label", "class", "index of the true class"),
     }
-    return xr.Dataset(variables, {"image": positions, "along": steps, "across": steps})
+    return xr.Dataset(variables, {"image": positions, "index": ("image", positions), "along": steps, "across": steps})
 
 
 def _plane(model: nn.Module, data: Data, position: int, steps: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,20 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from netprobe.plots.drawing import canvas, heading, look, name_ticks, plain, styled, whiskers
-from netprobe.plots.reading import conditions, label, measured, select
+from netprobe.plots.reading import conditions, label, measured, select, tabled
 
 
 @styled
 def plot_accuracy(
-    results: xr.DataTree | xr.Dataset, *, models: Iterable[str] | None = None, ax: Axes | None = None
+    results: xr.DataTree | xr.Dataset,
+    *,
+    metric: str = "accuracy",
+    models: Iterable[str] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Share of images classified correctly, clean and under each perturbation, with Wilson 95 % intervals.
 
-    The axis always runs from 0 to 100 %. Parameters as for `plot_psr`, of the metric "accuracy". Returns
-    the Axes.
+    The axis always runs from 0 to 100 %. `metric` is "accuracy" for what `npb.probe` returns, "evaluation" for what
+    `npb.evaluate` does; of the latter, corruptions
+    and minimum norms are left to their own plots. Other parameters as for
+    `plot_psr`. Returns the Axes.
     """
-    every = measured(results, "accuracy", models)
-    shown = conditions(every[0].data, "condition")
+    every = measured(results, metric, models)
+    shown = [each for each in conditions(every[0].data, "condition") if each.name not in tabled(every[0].data)]
     ax = canvas(ax)
     handles = []
     for number, entry in enumerate(select(every, condition=[each.name for each in shown])):

@@ -196,6 +196,13 @@ def strongest_of_families(data: xr.Dataset, dim: str = "perturbation") -> list[s
     return [max(members, key=lambda each: each.eps).name for members in _families(data, dim)]
 
 
+def tabled(data: xr.Dataset) -> set[str]:
+    """The conditions of an evaluation whose accuracy is told elsewhere: corruptions, and attacks without a budget."""
+    if "role" not in data.coords:
+        return set()
+    return set(data["condition"].values[np.isin(data["role"].values.astype(str), ("corruption", "minimum norm"))])
+
+
 def sweep(data: xr.Dataset, family: str | None = None, dim: str = "perturbation", base: str | None = None) -> list[str]:
     """The members of `family` (None: of the first with several eps), by growing eps; may be none.
 

@@ -18,6 +18,7 @@ from netprobe.plots.reading import (
     strongest_of_families,
 )
 from netprobe.reporting.estimates import number, of_draws
+from netprobe.reporting.evaluation_rows import evaluated
 from netprobe.reporting.rows import NORM, Row, alpha_rows, late, psr_rows, shift_rows
 from netprobe.reporting.weight_rows import filter_rows, tail_comparison
 from netprobe.uncertainty import resampled_means
@@ -33,6 +34,7 @@ def compare(results: xr.DataTree, one: str, other: str) -> Iterator[str]:
 
 def _accuracy(results: xr.DataTree, one: str, other: str) -> Iterator[str]:
     if {one, other} - set(models_with(results, "accuracy")):
+        yield from evaluated(results, one, other)
         return
     first, second = (entry.data for entry in measured(results, "accuracy", [one, other]))
     if not first["label"].equals(second["label"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from netprobe.errors import NetprobeError
-from netprobe.groups import PREFLIGHT
+from netprobe.groups import DOUBTS, PREFLIGHT
 from netprobe.plots.drawing import look, style
-from netprobe.plots.reading import OF_WEIGHTS, conditions, measured, models_of, models_with
+from netprobe.plots.reading import OF_EVALUATION, OF_WEIGHTS, conditions, measured, models_of, models_with
 from netprobe.preflight.findings import COLUMNS, SEVERITIES
 from netprobe.reporting.downloads import csv, data_uri, estimates_of, netcdf
 from netprobe.reporting.figures import two_widths
@@ -59,7 +60,8 @@ def report(results: xr.DataTree, path: str | Path, *, complete: str | Path | Non
     page = {
         "verdict": judged,
         "colours": {name: _colour(index) for index, name in enumerate(judged.models)},
-        "findings": _findings(results),
+        "findings": _findings(results, PREFLIGHT),
+        "doubts": _doubts(results),
         "sections": [_show(results, section) for section in SECTIONS if models_with(results, section.metric)],
         "absent": _absent(results),
         "lead": _lead(results),
@@ -104,17 +106,29 @@ def _absent(results: xr.DataTree) -> dict[str, list[str]]:
     absent: dict[str, list[str]] = {}
     for section in SECTIONS:
         if not models_with(results, section.metric):
-            call = "npb.weights.analyse(...)" if section.metric in OF_WEIGHTS else "npb.probe(..., metrics=[...])"
-            absent.setdefault(call, []).append(section.title)
+            absent.setdefault(_call(section.metric), []).append(section.title)
     return absent
+
+
+def _call(metric: str) -> str:
+    """What measures it."""
+    if metric == "landscape":
+        return "npb.loss_landscape(...)"
+    if metric in OF_EVALUATION:
+        return "npb.evaluate(...)"
+    return "npb.weights.analyse(...)" if metric in OF_WEIGHTS else "npb.probe(..., metrics=[...])"
 
 
 def _lead(results: xr.DataTree) -> str:
     """What the page is about."""
     measured_ones = {metric for model in models_of(results) for metric in results[model].children}
-    whose = "this network" if len(models_of(results)) == 1 else "these networks"
-    weights_alone = measured_ones and measured_ones <= set(OF_WEIGHTS)
-    return f"What the weights of {whose} tell" if weights_alone else f"What perturbations do inside {whose}"
+    alone = len(models_of(results)) == 1
+    whose = "this network" if alone else "these networks"
+    if measured_ones and measured_ones <= set(OF_WEIGHTS):
+        return f"What the weights of {whose} tell, layer by layer"
+    if measured_ones and measured_ones <= set(OF_EVALUATION):
+        return f"What {whose} withstand{'s' * alone}, and whether to believe it"
+    return f"What perturbations do inside {whose}, layer by layer"
 
 
 def _other_metrics(results: xr.DataTree) -> list[str]:
@@ -132,13 +146,32 @@ def _on_data(data: dict[str, Any]) -> str:
     )
 
 
-def _findings(results: xr.DataTree) -> list[dict[str, str]]:
-    """What the pre-flight check found, worst first."""
-    if PREFLIGHT not in results.children:
+def _findings(results: xr.DataTree, group: str) -> list[dict[str, str]]:
+    """What the pre-flight check, or the doubts of an evaluation, found, worst first."""
+    if group not in results.children:
         return []
-    columns = {name: results[PREFLIGHT][name].values for name in (*COLUMNS, "model")}
+    columns = {name: results[group][name].values for name in (*COLUMNS, "model")}
     found = [dict(zip(columns, map(str, row), strict=True)) for row in zip(*columns.values(), strict=True)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
+
+
+def _doubts(results: xr.DataTree) -> dict[str, Any] | None:
+    """Findings and evidence of an evaluation; None if nobody looked."""
+    if DOUBTS not in results.children:
+        return None
+    data = results[DOUBTS].to_dataset()
+    texts = zip(*(data[name].values for name in ("row_model", "row_check", "status", "quantity", "limit")), strict=True)
+    numbers = zip(*(data[name].values for name in ("value", "low", "high")), strict=True)
+    rows = [(*text, _evidence(*map(float, each))) for text, each in zip(texts, numbers, strict=True)]
+    return {"findings": _findings(results, DOUBTS), "rows": rows}
+
+
+def _evidence(value: float, low: float, high: float) -> str:
+    """A number of any size, with its interval; nothing for what has no number."""
+    if math.isnan(value):
+        return ""
+    bounds = "" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]"
+    return f"{value:.3g}{bounds}".replace("-", "−")
 
 
 def _colour(index: int) -> str:

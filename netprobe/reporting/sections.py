@@ -11,7 +11,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from netprobe import plots
-from netprobe.plots.reading import conditions, measured, pick, same_sites, strongest_of_families, sweep
+from netprobe.plots.reading import conditions, measured, pick, same_sites, strongest_of_families, sweep, tabled
+from netprobe.plots.robustness_curve import swept_bases
 
 MOST_FAMILIES = 4  # figures of one kind; the other perturbations are in the CSV file
 
@@ -51,6 +52,36 @@ def shown_perturbations(results: xr.DataTree, metric: str, models: list[str], di
 
 def _accuracy(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     yield Figure("Accuracy under each condition", partial(plots.plot_accuracy, results, models=models))
+
+
+def _evaluation(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    options = {"metric": "evaluation", "models": models}
+    yield Figure("Accuracy, clean and under each attack or noise", partial(plots.plot_accuracy, results, **options))
+    data = measured(results, "evaluation", models)[0].data
+    elsewhere = {name.partition("@")[0] for name in tabled(data)}
+    for base in [each for each in swept_bases(data) if each not in elsewhere]:
+        draw = partial(plots.plot_robustness_curve, results, perturbation=base, models=models)
+        yield Figure(f"Accuracy against the strength of {base}", draw)
+
+
+def _worst_case(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    yield from ()
+
+
+def _minimum_norm(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    yield Figure("Norms of the smallest perturbations found", partial(plots.plot_minimum_norm, results, models=models))
+
+
+def _corruptions(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    caption = "Accuracy under each corruption and severity"
+    yield Figure(caption, partial(plots.plot_corruption_table, results, models=models))
+    options = {"models": models} | ({"baseline": models[0]} if len(models) > 1 else {})
+    against = f", relative to {models[0]}" if len(models) > 1 else ""
+    yield Figure(f"Corruption error{against}", partial(plots.plot_corruption_error, results, **options))
+
+
+def _landscape(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    yield Figure("Loss around the images", partial(plots.plot_loss_landscape, results, models=models))
 
 
 def _psr(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
@@ -160,6 +191,60 @@ SECTIONS = (
         _accuracy,
         Numbers("accuracy", "condition", 3),
         ("accuracy",),
+    ),
+    Section(
+        "evaluation",
+        "Accuracy under perturbations",
+        "Each point is the share of the images that a model classifies correctly on what the attack made of them for "
+        "that very model; the line or band is the Wilson 95 % interval. It says how far the share may be off because "
+        "only so many images were tried, not how much a stronger attack would take away: for that read the verdict "
+        "and the doubts. Under an attack that works, a curve falls to 0 as eps grows. Differences between models are "
+        "paired on the same images, in the verdict. Every image's outcome, loss, margin and cost is in results.nc.",
+        _evaluation,
+        Numbers("accuracy", "condition", 3),
+        ("accuracy", "mean_loss", "images"),
+    ),
+    Section(
+        "worst_case",
+        "Worst case of all attacks",
+        "An image stands at a budget only if the model is right on it clean and on whatever any attack made of it "
+        "within that budget, as measured: an attack of a smaller eps counts too, and so does one that looks for the "
+        "nearest error. This, not any single attack, is the number to quote, and still only an upper bound of the "
+        "robust accuracy. What broke each image is in results.nc.",
+        _worst_case,
+        Numbers("worst_accuracy", "budget", 3),
+        ("worst_accuracy",),
+    ),
+    Section(
+        "minimum_norm",
+        "Minimum norms",
+        "How large the smallest perturbation is that an attack found, over the images that were right and that it "
+        "broke; the percentage is the share that it broke, and a mean over the easy half of the images says little. "
+        "It is an upper bound of the true distance, and as weak as the attack.",
+        _minimum_norm,
+        Numbers("mean", "condition", 4),
+        ("mean", "median", "success"),
+    ),
+    Section(
+        "corruptions",
+        "Common corruptions",
+        "Accuracy under the corruptions of ImageNet-C and CIFAR-10-C, made afresh for these images. Nobody looks for "
+        "the worst here, so it says nothing about attacks. Relative to a baseline, 100 % is the baseline's own error, "
+        "corruption by corruption, and the mean of these ratios is the mean corruption error (mCE).",
+        _corruptions,
+        Numbers("error", "corruption", 3),
+        ("error", "mean_error"),
+    ),
+    Section(
+        "landscape",
+        "Loss landscape",
+        "The loss on a plane through the images: upwards along the sign of the gradient, to the right along random "
+        "signs. Where gradients can be trusted the loss rises smoothly upwards and hardly changes sideways. A plane "
+        "that is flat or rough upwards and high elsewhere is a sign of masked gradients, but a few planes prove "
+        "nothing. The table has the rise of the loss from the image to the upper edge.",
+        _landscape,
+        Numbers("rise", "image", 2),
+        ("rise", "rise_random"),
     ),
     Section(
         "psr",

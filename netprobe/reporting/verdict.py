@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import xarray as xr
 
 from netprobe.errors import NetprobeError
 from netprobe.plots.reading import models_of
 from netprobe.reporting.comparing import compare
+from netprobe.reporting.evaluation_rows import evaluation_rows, trust
 from netprobe.reporting.rows import Row, accuracy_rows, alpha_rows, finding_rows, psr_rows, shift_rows
 from netprobe.reporting.weight_rows import weight_rows
 
-ROWS = (accuracy_rows, psr_rows, alpha_rows, shift_rows, weight_rows, finding_rows)
+ROWS = (accuracy_rows, evaluation_rows, psr_rows, alpha_rows, shift_rows, weight_rows, finding_rows)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A table, `rows` by `models`; for each model but the first, sentences that compare it with the first."""
+    """A table, `rows` by `models`; for each model but the first, sentences that compare it with the first.
+
+    `trust` says of every model that was evaluated whether its numbers are to be believed, and comes first.
+    """
 
     models: list[str]
     rows: list[Row]
     comparisons: dict[str, list[str]]
+    trust: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The table as text, the comparisons below it."""
@@ -29,7 +34,8 @@ class Verdict:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
         said = (f"\n{other} and {self.models[0]}\n" + "\n".join(s) for other, s in self.comparisons.items())
-        return "\n".join([*lines, *said])
+        believed = [f"{model}: {sentence}." for model, sentence in self.trust.items()]
+        return "\n".join([*believed, *([""] if believed else []), *lines, *said])
 
 
 def verdict(results: xr.DataTree) -> Verdict:
@@ -41,6 +47,7 @@ def verdict(results: xr.DataTree) -> Verdict:
     """
     models = models_of(results)
     if not models:
-        raise NetprobeError("there is no model in these results: pass what netprobe.probe returns")
+        raise NetprobeError("there is no model in these results: pass what netprobe.probe or netprobe.evaluate returns")
     rows = [row for make in ROWS for row in make(results)]
-    return Verdict(models, rows, {other: list(compare(results, models[0], other)) for other in models[1:]})
+    comparisons = {other: list(compare(results, models[0], other)) for other in models[1:]}
+    return Verdict(models, rows, comparisons, trust(results))

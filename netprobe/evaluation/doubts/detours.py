@@ -60,7 +60,8 @@ def black_box(suspect: Suspect) -> Judgement:
 def _without_gradients(suspect: Suspect, condition: Condition) -> bool:
     """Whether it is an attack in a ball that asked for scores or decisions alone."""
     table = suspect.tables[condition.name]
-    asked = (table["backwards"] == 0).all() and (table["forwards"] > 0).any()
+    borrowed = hasattr(condition.perturbation, "surrogate")  # a transferred attack, with another model's gradients
+    asked = borrowed or ((table["backwards"] == 0).all() and (table["forwards"] > 0).any())
     return bool(condition.budget and condition.eps > 0 and asked and condition not in suspect.gradient_attacks)
 
 
