@@ -47,7 +47,7 @@ def _accuracy(results: xr.DataTree) -> Iterator[Row]:
 
 
 def evaluated(results: xr.DataTree, one: str, other: str) -> Iterator[str]:
-    """The paired differences of accuracy, other minus one, of an evaluation of both; not of what has a table of its own."""
+    """The paired differences of accuracy, other minus one, but of what has a table of its own."""
     if COMPARISON not in results.children:
         return
     data = results[COMPARISON].to_dataset()
@@ -62,6 +62,6 @@ def evaluated(results: xr.DataTree, one: str, other: str) -> Iterator[str]:
         yield (
             f"{'Clean' if name == 'clean' else f'Under {under}'}: {other} alone is right "
             f"{number(float(chosen['only_model']), 0)} times and {one} alone "
-            f"{number(float(chosen['only_reference']), 0)} times, a paired difference of {difference.write(1, 'points')}; "
-            f"the interval {zero} zero."
+            f"{number(float(chosen['only_reference']), 0)} times, a paired difference of "
+            f"{difference.write(1, 'points')}; the interval {zero} zero."
         )

@@ -112,7 +112,7 @@ def test_pdf_holds_no_date(name, results, tmp_path):
 def test_axes_say_what_they_show(name, results):
     ax = draw(name, results)
     if name != "plot_gradcam":
-        assert ax.get_xlabel() or name == "plot_accuracy"
+        assert ax.get_xlabel() or name in ("plot_accuracy", "plot_minimum_norm")
         assert ax.get_ylabel() or name == "plot_psr_ridge"
     shown = " ".join(texts(ax))
     assert all(model in shown for model in ("natural", "robust", "trades"))
