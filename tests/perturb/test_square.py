@@ -107,9 +107,8 @@ def test_an_l1_perturbation_keeps_its_norm_at_the_edge_of_the_box():
 
 def test_shares_are_halved_after_the_published_queries():
     attack = Square(0.1)
-    assert [
-        0.8 / attack.share(1 + i) for i in (0, 10, 11, 50, 51, 200, 201, 500, 501, 1000, 1001, 2001, 4001, 8001)
-    ] == [*(1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 64, 128, 512)]
+    after = (0, 10, 11, 50, 51, 200, 201, 500, 501, 1000, 1001, 2001, 4001, 8001)
+    assert [0.8 / attack.share(1 + i) for i in after] == [*(1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 64, 128, 512)]
 
 
 def test_windows_are_squares_where_they_fit_and_keep_their_area_where_not():

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from netprobe.perturb import ImageGenerator
-from netprobe.perturb.zoo import ZOO, coordinate_slopes, outward
+from netprobe.perturb.libraries import UnitBox
+from netprobe.perturb.zoo import ZOO, _Descent, coordinate_slopes, outward
 
 
 @pytest.fixture
@@ -54,6 +55,20 @@ def test_it_comes_near_what_gradients_find(model):
     assert ours.fooled.all() and theirs.fooled.all()
     sizes = [(outcome.x - x).flatten(1).norm(dim=1) for outcome in (ours, theirs)]
     torch.testing.assert_close(*sizes, rtol=0.2, atol=0)
+
+
+def test_a_coordinate_has_moments_and_a_clock_of_its_own(model):
+    """Adam's first direction is the sign of the gradient, whenever a coordinate's turn comes first."""
+    x = torch.rand(2, 2, 4, 3)
+    surrogate = UnitBox(model, ZOO().box, x.dtype)
+    descent = _Descent(ZOO(), surrogate, x, model(x).argmax(1), torch.ones(2), None)
+    rows, gradient = torch.arange(2), torch.tensor([[0.3, -0.2], [-5.0, 0.01]])
+    for chosen in ([[0, 1], [7, 3]], [[2, 5], [1, 0]]):
+        direction = descent._adam(rows, torch.tensor(chosen), gradient)
+        torch.testing.assert_close(direction, gradient.sign(), rtol=1e-4, atol=0)
+    again = descent._adam(rows, torch.tensor([[0, 1], [7, 3]]), -gradient)
+    # moments after g, -g: first 0.9 * 0.1 g - 0.1 g = -0.01 g, over 1 - 0.81; second, corrected, g^2
+    torch.testing.assert_close(again, -0.01 / 0.19 * gradient.sign(), rtol=1e-3, atol=0)
 
 
 def test_images_without_progress_leave_a_round(model):
