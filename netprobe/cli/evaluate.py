@@ -36,17 +36,19 @@ def evaluated(networks: Mapping[str, Any], images: Any, named: Mapping[str, Any]
 
 
 def saved(tree: Any, out: str) -> Any:
-    """Write results.nc, which is the same for every run of a command, and what is not: how long it took."""
+    """Write results.nc, which is the same for every run of a command, and beside it what is not: how long it took.
+
+    Returns what results.nc holds, as it comes back from there: a report drawn from it can be drawn again.
+    """
     from netprobe import groups
     from netprobe.outcome import RESULTS
-    from netprobe.store import atomically, save_results
+    from netprobe.store import atomically, open_results, save_results
 
     seconds = tree[groups.TIMING]["seconds"]
     atomically(Path(out) / TIMING, lambda part: part.write_text(_table(seconds)))
     kept = tree.copy()
     del kept[groups.TIMING]
-    save_results(kept, Path(out) / RESULTS)
-    return kept
+    return open_results(save_results(kept, Path(out) / RESULTS))
 
 
 def _table(seconds: Any) -> str:
