@@ -104,6 +104,14 @@ def test_it_writes_results_report_and_time(tmp_path):
     assert (tmp_path / "report.html").read_bytes() == page
 
 
+def test_the_loss_around_images_on_demand(tmp_path):
+    run(
+        "evaluate", "a=digits_cnn", *SMALL, "--no-doubts", "--perturb", "fgsm:eps=0.1", "--landscape", 2, "-o", tmp_path
+    )
+    assert open_results(tmp_path / "results.nc")["a/landscape/loss"].sizes == {"image": 2, "along": 25, "across": 25}
+    assert (tmp_path / "figures" / "loss_landscape.svg").exists()
+
+
 def test_ctrl_c_leaves_readable_results_and_exit_code_130(tmp_path):
     asked = ["--data", "digits", "--limit", "300", "--chunk", "2", "--no-preflight", "--no-progress"]
     asked += ["--perturb", "pgd:eps=0.01,steps=400", "-o", str(tmp_path)]

@@ -20,9 +20,16 @@ netprobe evaluate net.py:make@a.pt --data cifar10 --sweep "weak=pgd:steps=5 eps=
 TIMING = "timing.csv"
 
 
-def evaluated(networks: Mapping[str, Any], images: Any, named: Mapping[str, Any], out: str, settings: dict) -> Any:
-    """The results, written to `out` as results.nc; interrupted, what was done is written and the process ends."""
-    from netprobe.evaluation import Interrupted, evaluate
+def evaluated(
+    networks: Mapping[str, Any], images: Any, named: Mapping[str, Any], out: str, landscape: int, settings: dict
+) -> Any:
+    """The results, written to `out` as results.nc; interrupted, what was done is written and the process ends.
+
+    `landscape` is around how many images to look at the loss.
+    """
+    import xarray as xr
+
+    from netprobe.evaluation import Interrupted, evaluate, loss_landscape
 
     try:
         tree = evaluate(networks, images, named, folder=out, **settings)
@@ -32,6 +39,9 @@ def evaluated(networks: Mapping[str, Any], images: Any, named: Mapping[str, Any]
             f"interrupted; {out}/results.nc holds what was done, and the same command goes on from there", err=True
         )
         sys.exit(130)
+    for name, network in networks.items() if landscape else ():
+        around = loss_landscape(network, images, images=landscape, seed=settings["seed"])
+        tree[f"{name}/landscape"] = xr.DataTree(around)
     return saved(tree, out)
 
 

@@ -150,6 +150,7 @@ def compare(models: tuple[str, ...], out: str, gradcam: int, weights: bool, **op
 @perturb_flag
 @sweep_flags
 @evaluate_flags
+@click.option("--landscape", default=0, show_default=True, help="images to look at the loss around; 0 for none")
 @click.option("-o", "--out", default="runs/evaluate", show_default=True, help="folder for results, figures and report")
 @errors_as_usage
 def evaluate(
@@ -158,6 +159,7 @@ def evaluate(
     perturbations: tuple[str, ...],
     sweep: tuple[str, ...],
     corruptions: str | None,
+    landscape: int,
     **options: Any,
 ) -> None:
     from netprobe.cli.evaluate import evaluated
@@ -167,7 +169,7 @@ def evaluate(
     images = _data(*(options.pop(key) for key in ("data", "split", "limit", "size")), options["seed"])
     named = all_perturbations(perturbations, sweep, corruptions, images.shape)
     networks = _loaded(models, {key: options.pop(key) for key in LOADING})
-    tree = evaluated(networks, images, named, out, options)
+    tree = evaluated(networks, images, named, out, landscape, options)
     _show(tree, draw(tree, out))
 
 

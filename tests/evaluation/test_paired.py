@@ -26,6 +26,21 @@ def test_published_intervals(table, low, high):
     assert Paired(*table).interval == pytest.approx((low, high), abs=6e-5)
 
 
+def test_the_interval_with_positive_correlation_step_by_step():
+    """Wilson's bounds are where (p - share)^2 = z^2 p (1 - p) / n; the correlation loses n / 2 from its numerator."""
+    n, z2 = 56, 1.959963984540054**2
+
+    def bounds(share: float) -> np.ndarray:
+        return np.sort(np.roots([1 + z2 / n, -2 * share - z2 / n, share**2]))
+
+    (l1, u1), (l2, u2), p1, p2 = bounds(42 / n), bounds(34 / n), 42 / n, 34 / n
+    phi = (30 * 10 - 12 * 4 - n / 2) / math.sqrt(42 * 14 * 34 * 22)
+    below = (p1 - l1) ** 2 - 2 * phi * (p1 - l1) * (u2 - p2) + (u2 - p2) ** 2
+    above = (u1 - p1) ** 2 - 2 * phi * (u1 - p1) * (p2 - l2) + (p2 - l2) ** 2
+    expected = (8 / n - math.sqrt(below), 8 / n + math.sqrt(above))
+    assert Paired(30, 12, 4, 10).interval == pytest.approx(expected)
+
+
 def test_the_interval_is_turned_round_with_the_pair():
     one, other = Paired(30, 12, 4, 10), Paired(30, 4, 12, 10)
     assert one.interval == pytest.approx(tuple(-bound for bound in reversed(other.interval)))
