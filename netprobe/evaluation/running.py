@@ -57,7 +57,7 @@ class Runner:
         self.data, self.archive, self.chosen = data, archive, chosen
         self.models = models
         self.prints = {name: fingerprint(model) for name, model in models.items()}
-        self._placed: tuple[str, nn.Module] | None = None
+        self._moved: dict[str, nn.Module] = {}
         self._hashes: dict[bytes, str] = {}
 
     def device(self, name: str) -> torch.device:
@@ -71,9 +71,9 @@ class Runner:
         model, device = self.models[name], self.device(name)
         if device_of(model) == device:
             return model
-        if self._placed is None or self._placed[0] != name:
-            self._placed = (name, copy.deepcopy(model).to(device))
-        return self._placed[1]
+        if name not in self._moved:
+            self._moved[name] = copy.deepcopy(model).to(device)
+        return self._moved[name]
 
     def chunks(self, name: str, positions: Sequence[int]) -> list[np.ndarray]:
         """The images of each unit of work: neighbours, so many that a device is busy for a while."""
