@@ -80,7 +80,9 @@ def test_our_architectures_are_folded_and_stay_the_same_function(name, x):
 
 
 @pytest.mark.parametrize(
-    ("forward", "left"), [(after, 0), (read_twice, 1), (called_twice, 1), (looks_at_values, 1)], ids=lambda v: str(v)
+    ("forward", "left"),
+    [(after, 0), (read_twice, 1), (called_twice, 1), (looks_at_values, 1)],
+    ids=["after", "read_twice", "called_twice", "looks_at_values"],
 )
 def test_only_what_can_be_folded_is(forward, left, x):
     model = trained_looking(Block(forward))
