@@ -162,14 +162,20 @@ def test_a_single_step_alone_is_a_weak_attack(nets):
 
 
 def away(model, x, y, *, generator):
-    """Leaves the ball, and the box."""
+    """Leaves the box, but not its ball."""
     return x + 0.4
 
 
-away.eps, away.norm = 0.1, "linf"
+def far(model, x, y, *, generator):
+    """Leaves its ball, but not the box."""
+    return (x + 0.4).clamp(0, 1)
 
 
-def test_leaving_the_ball_or_the_box_is_an_error(nets):
+away.eps, away.norm, far.eps, far.norm = 0.5, "linf", 0.3, "linf"
+
+
+@pytest.mark.parametrize("away", [away, far])
+def test_leaving_the_ball_or_the_box_is_an_error(nets, away):
     data = doubted({"natural": nets["natural"]}, {"pgd": ATTACK["pgd"], "away": away})
     assert "ball and box" in flagged(data, "natural")
     assert "away left the ball or the range of inputs" in verdict(data, "natural")
