@@ -49,6 +49,6 @@ def _draw(panel: Axes, every: Sequence[Measured]) -> None:
         top = np.nanmax([0.0, mean, float(interval(entry.data, "mean")[1])])
         if np.isfinite(share):
             panel.annotate(f"{share:.0%}", (x, top), (0, 2), textcoords="offset points", ha="center", fontsize=8)
-    highest = np.nanmax([[e.data["mean"], interval(e.data, "mean")[1]] for e in every], initial=0)
+    highest = np.nanmax([0.0, *(float(v) for e in every for v in (e.data["mean"], interval(e.data, "mean")[1]))])
     panel.set(xlim=(-0.6, len(every) - 0.4), ylim=(0, ROOM * highest or 1), xticks=[])
     panel.grid(False, axis="x")
