@@ -14,6 +14,7 @@ because LAPACK's own do nothing for small matrices.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from netprobe.errors import NetprobeError
@@ -244,17 +246,24 @@ def _spread(
 
 
 def _mapped(solve: Callable, pieces: list, threads: int) -> Iterator[Tensor]:
-    """As `map`, on that many threads with one BLAS thread each; torch's own setting is put back."""
+    """As `map`, on that many threads with one BLAS thread each, torch's and numpy's; the settings are put back."""
     if min(threads, len(pieces)) <= 1:
         yield from map(solve, pieces)
         return
     before = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    alone = _libraries().limit(limits=1, user_api="blas")
+    with alone, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:
             torch.set_num_threads(1)
             yield from pool.map(solve, pieces)
         finally:
             torch.set_num_threads(before)
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Looking for the loaded BLAS libraries takes longer than a small spectrum."""
+    return ThreadpoolController()
 
 
 def _refine(symbol: Symbol, found: list[tuple[Frequencies, Tensor]]) -> None:
