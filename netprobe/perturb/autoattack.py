@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from netprobe.errors import NetprobeError
 from netprobe.perturb.apgd import APGD, TargetedAPGD
 from netprobe.perturb.attacked import Attacked
+from netprobe.perturb.ball import InBall
 from netprobe.perturb.fab import FAB, TargetedFAB
-from netprobe.perturb.geometry import GEOMETRIES
 from netprobe.perturb.libraries import needed
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import select
-from netprobe.perturb.settings import choice, real
+from netprobe.perturb.settings import choice
 from netprobe.perturb.square import Square
 from netprobe.perturb.standing import Progress, StandingAttack, with_part
 
@@ -29,7 +29,7 @@ VERSIONS = {
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class AutoAttack(StandingAttack):
+class AutoAttack(InBall, StandingAttack):
     """The attacks of one of AutoAttack's versions in turn, each on what still stands; nothing to set but eps.
 
     standard  APGD on the cross-entropy, targeted APGD (9 classes), targeted FAB (9 classes), Square (5000 queries)
@@ -48,21 +48,13 @@ class AutoAttack(StandingAttack):
 
     name: ClassVar[str] = "autoattack"
     title: ClassVar[str] = "AutoAttack"
-    strength: ClassVar[str] = "eps"
 
-    eps: float = field(kw_only=False, metadata=real(0, help="radius of the ball, in input units"))
-    norm: str = field(default="linf", metadata=choice(GEOMETRIES, help="norm of the ball"))
     version: str = field(default="standard", metadata=choice(VERSIONS, help="which attacks"))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.norm == "linf":
-            self.check_input_units("eps")
 
     @property
     def family(self) -> str:
         version = "" if self.version == "standard" else f" {self.version}"
-        return f"{self.title}{version}" + ("" if self.norm == "linf" else f" {self.norm.upper()}")
+        return self.with_norm(f"{self.title}{version}")
 
     @property
     def parts(self) -> dict[str, object]:

@@ -10,18 +10,19 @@ from torch import Tensor, nn
 
 from netprobe.perturb.attack_copy import attack_copy
 from netprobe.perturb.attacked import Attacked
-from netprobe.perturb.geometry import GEOMETRIES, per_image
+from netprobe.perturb.ball import InBall
+from netprobe.perturb.geometry import per_image
 from netprobe.perturb.libraries import UnitBox, library_seed, needed
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import select
-from netprobe.perturb.settings import choice, real, whole
+from netprobe.perturb.settings import whole
 from netprobe.perturb.standing import Progress, StandingAttack
 
 NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class BoundaryProjection(StandingAttack):
+class BoundaryProjection(InBall, StandingAttack):
     """Step to the linearised decision boundary again and again, with a pull towards the image.
 
         x_{k+1} = clip((1 - a)(x_k + 1.05 d) + a (x + 1.05 d'))
@@ -34,24 +35,11 @@ class BoundaryProjection(StandingAttack):
     `backwards` are means over the images of a batch, rounded up.
     """
 
-    strength: ClassVar[str] = "eps"
-
-    eps: float = field(kw_only=False, metadata=real(0, help="radius of the ball, in input units"))
-    norm: str = field(default="linf", metadata=choice(GEOMETRIES, help="norm of the ball"))
     steps: int = field(default=100, metadata=whole(1, help="projections"))
     restarts: int = field(default=1, metadata=whole(1, help="searches, all but the first from a random point"))
 
     targeted: ClassVar[bool] = False
     targets: ClassVar[int] = 9
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.norm == "linf":
-            self.check_input_units("eps")
-
-    @property
-    def family(self) -> str:
-        return self.title if self.norm == "linf" else f"{self.title} {self.norm.upper()}"
 
     def assail(
         self,
@@ -79,7 +67,7 @@ class BoundaryProjection(StandingAttack):
             classes = predict(surrogate, surrogate.inner(x[:1])).shape[1]
             found = self._search(surrogate, classes, generator).perturb(surrogate.inner(x), y)
         found = surrogate.moved(x, found)
-        found = self.box.clip(x + GEOMETRIES[self.norm].project(found - x, self.eps))
+        found = self.box.clip(x + self.geometry.project(found - x, self.eps))
         fooled = predict(model, found).argmax(1) != y
         forwards, backwards = surrogate.passes(y)
         return torch.where(per_image(fooled, x), found, x), fooled, forwards + 1, backwards

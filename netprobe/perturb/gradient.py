@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from netprobe.errors import NetprobeError
 from netprobe.outputs import widened
 from netprobe.perturb.attack_copy import attack_copy
+from netprobe.perturb.ball import InBall
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.conveyor import Attacked, Conveyor
 from netprobe.perturb.frozen import frozen
-from netprobe.perturb.geometry import GEOMETRIES, Geometry, per_image, unit
+from netprobe.perturb.geometry import GEOMETRIES, per_image, unit
 from netprobe.perturb.objective import LOSSES, Goal, Slope, predict, slope
 from netprobe.perturb.randomness import select, uniform
 from netprobe.perturb.settings import choice, class_target, real, switch, whole
@@ -24,7 +25,17 @@ from netprobe.perturb.slots import Slots
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class GradientAttack(Perturbation):
+class OneStep(Perturbation):
+    """One step from x itself, once: what attacks of several steps turn into settings, the first ones they have."""
+
+    steps: ClassVar[int] = 1
+    step_size: ClassVar[float | None] = None
+    random_start: ClassVar[bool] = False
+    restarts: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GradientAttack(InBall, OneStep):
     """Maximise a loss over the ball of radius `eps` and the box, by steepest ascent in the ball's own norm.
 
         x_0 = x, or a random point of the ball around it
@@ -47,14 +58,6 @@ class GradientAttack(Perturbation):
     To extend: `begin` and `advance` are one attempt, `aim` says what each of the `attempts` drives at.
     """
 
-    strength: ClassVar[str] = "eps"
-    steps: ClassVar[int] = 1
-    step_size: ClassVar[float | None] = None
-    random_start: ClassVar[bool] = False
-    restarts: ClassVar[int] = 1
-
-    eps: float = field(kw_only=False, metadata=real(0, help="radius of the ball, in input units"))
-    norm: str = field(default="linf", metadata=choice(GEOMETRIES, help="norm of the ball"))
     loss: str = field(default="ce", metadata=choice(LOSSES, help="cross-entropy or Carlini-Wagner margin"))
     target: str | int | None = field(
         default=None,
@@ -64,19 +67,6 @@ class GradientAttack(Perturbation):
     normalised: bool = field(
         default=False, metadata=switch(help="bring the gradient of every pass to unit L2 norm before averaging")
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.norm == "linf":
-            self.check_input_units("eps")
-
-    @property
-    def family(self) -> str:
-        return self.title if self.norm == "linf" else f"{self.title} {self.norm.upper()}"
-
-    @property
-    def geometry(self) -> Geometry:
-        return GEOMETRIES[self.norm]
 
     @property
     def stride(self) -> float:

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from netprobe.perturb.attack_copy import attack_copy
 from netprobe.perturb.attacked import Attacked
-from netprobe.perturb.geometry import GEOMETRIES, Geometry, per_image, unit
+from netprobe.perturb.ball import InBall
+from netprobe.perturb.geometry import GEOMETRIES, per_image, unit
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import select, uniform
-from netprobe.perturb.settings import choice, real, whole
+from netprobe.perturb.settings import real, whole
 from netprobe.perturb.standing import Progress, StandingAttack, lead
 from netprobe.perturb.windows import Windows, planes, sides
 
@@ -34,7 +35,7 @@ PLACE = 5
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Square(StandingAttack):
+class Square(InBall, StandingAttack):
     """Change a random square patch; keep the change if the margin z_y - max_{j != y} z_j falls.
 
     Linf. The perturbation starts as stripes of +-eps; a patch is set to eps times a random sign per channel.
@@ -55,25 +56,9 @@ class Square(StandingAttack):
 
     name: ClassVar[str] = "square"
     title: ClassVar[str] = "Square"
-    strength: ClassVar[str] = "eps"
 
-    eps: float = field(kw_only=False, metadata=real(0, help="radius of the ball, in input units"))
-    norm: str = field(default="linf", metadata=choice(GEOMETRIES, help="norm of the ball"))
     queries: int = field(default=5000, metadata=whole(1, help="scores asked for per image, that of the start included"))
     patch: float = field(default=0.8, metadata=real(0, 1, help="share of the image that the first patches cover"))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.norm == "linf":
-            self.check_input_units("eps")
-
-    @property
-    def family(self) -> str:
-        return self.title if self.norm == "linf" else f"{self.title} {self.norm.upper()}"
-
-    @property
-    def geometry(self) -> Geometry:
-        return GEOMETRIES[self.norm]
 
     def assail(
         self,
