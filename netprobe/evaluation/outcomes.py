@@ -17,7 +17,7 @@ from netprobe.outputs import logits_of, widened
 from netprobe.perturb.attack import attack
 from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.frozen import frozen
-from netprobe.perturb.objective import predict
+from netprobe.perturb.objective import lead, predict
 from netprobe.perturb.randomness import ImageGenerator
 
 BLANKS: dict[str, float | int] = {
@@ -96,12 +96,11 @@ def _judged(model: nn.Module, x: Tensor, changed: Tensor, y: Tensor) -> dict[str
         logits = widened(predict(model, changed))
     if y.max() >= logits.shape[1]:
         raise NetprobeError(f"labels go up to {int(y.max())}, but the model has {logits.shape[1]} classes")
-    own, other = _own_and_best_other(logits, y)
     delta, flat = widened(changed).flatten(1) - widened(x).flatten(1), changed.flatten(1)
     found = {
         "prediction": logits.argmax(1),
         "loss": F.cross_entropy(logits, y, reduction="none"),
-        "margin": own - other,
+        "margin": lead(logits, y),
         "size_linf": delta.abs().amax(1),
         "size_l2": delta.norm(dim=1),
         "size_l1": delta.abs().sum(1),
@@ -112,25 +111,15 @@ def _judged(model: nn.Module, x: Tensor, changed: Tensor, y: Tensor) -> dict[str
     return {name: value.cpu().numpy() for name, value in found.items()}
 
 
-def _own_and_best_other(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    own = logits.gather(1, y[:, None]).squeeze(1)
-    return own, logits.scatter(1, y[:, None], -torch.inf).amax(1)
-
-
 def _gradients(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> dict[str, np.ndarray]:
     """L2 norms of the input gradients of the cross-entropy and of the margin; NaN where there is no gradient at all."""
     pairs = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
-    norms = [torch.cat([_gradient_norms(model, *pair, value) for pair in pairs]) for value in (_entropy, _margin)]
+    norms = [torch.cat([_gradient_norms(model, *pair, value) for pair in pairs]) for value in (_entropy, lead)]
     return dict(zip(("gradient_norm", "margin_gradient_norm"), (n.cpu().numpy() for n in norms), strict=True))
 
 
 def _entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(widened(logits), y, reduction="none")
-
-
-def _margin(logits: Tensor, y: Tensor) -> Tensor:
-    own, other = _own_and_best_other(logits, y)
-    return own - other
 
 
 def _gradient_norms(model: nn.Module, x: Tensor, y: Tensor, value: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -25,15 +25,19 @@ def cross_entropy(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     return -loss if targeted else loss
 
 
+def lead(logits: Tensor, y: Tensor) -> Tensor:
+    """z_y - max_{j != y} z_j, (N, K) -> (N,): not above 0 where the model is fooled."""
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    return own - logits.scatter(1, y[:, None], -torch.inf).max(1).values
+
+
 def margin(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     """-max(z_y - max_{j != y} z_j + kappa, 0), (N, K) -> (N,); the other sign inside if y is the target.
 
     Carlini and Wagner, S&P 2017, f_6, with kappa = 50 as in the PGD form of Madry et al., ICLR 2018.
     """
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    other = logits.scatter(1, labels[:, None], -torch.inf).max(1).values
-    lead = other - own if targeted else own - other
-    return -F.relu(lead + CONFIDENCE)
+    ahead = lead(logits, labels)
+    return -F.relu((-ahead if targeted else ahead) + CONFIDENCE)
 
 
 def logits_ratio(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
@@ -44,10 +48,8 @@ def logits_ratio(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
     Hein, ICML 2020, eq. 6.
     """
     largest = _largest(logits, 3)
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    other = logits.scatter(1, labels[:, None], -torch.inf).max(1).values
-    lead = other - own if targeted else own - other
-    return -lead / (largest[:, 0] - largest[:, 2] + SMALL)
+    ahead = lead(logits, labels)
+    return (ahead if targeted else -ahead) / (largest[:, 0] - largest[:, 2] + SMALL)
 
 
 def targeted_logits_ratio(logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:

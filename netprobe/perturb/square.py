@@ -15,10 +15,10 @@ from netprobe.perturb.attack_copy import attack_copy
 from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.ball import InBall
 from netprobe.perturb.geometry import GEOMETRIES, per_image, unit
-from netprobe.perturb.objective import predict
+from netprobe.perturb.objective import lead, predict
 from netprobe.perturb.randomness import select, uniform
 from netprobe.perturb.settings import real, whole
-from netprobe.perturb.standing import Progress, StandingAttack, lead
+from netprobe.perturb.standing import Progress, StandingAttack
 from netprobe.perturb.windows import Windows, planes, sides
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

@@ -108,9 +108,3 @@ def with_part(whole: Attacked, rows: Tensor, part: Attacked) -> Attacked:
 def predict_all(model: nn.Module, x: Tensor, slots: int) -> Tensor:
     """The logits at x (N, ...), `slots` images in a forward pass."""
     return torch.cat([predict(model, part) for part in x.split(slots)])
-
-
-def lead(logits: Tensor, y: Tensor) -> Tensor:
-    """z_y - max_{j != y} z_j, (N, K) -> (N,): not above 0 where the model is fooled."""
-    own = logits.gather(1, y[:, None]).squeeze(1)
-    return own - logits.scatter(1, y[:, None], -torch.inf).max(1).values

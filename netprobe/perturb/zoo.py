@@ -12,10 +12,9 @@ from torch import Tensor
 from netprobe.perturb.geometry import GEOMETRIES, per_image
 from netprobe.perturb.libraries import UnitBox
 from netprobe.perturb.minimum_norm import MinimumNormAttack
-from netprobe.perturb.objective import predict
+from netprobe.perturb.objective import lead, predict
 from netprobe.perturb.randomness import select, uniform
 from netprobe.perturb.settings import choice, real, switch, whole
-from netprobe.perturb.standing import lead
 
 INSIDE = 0.999999
 """Inputs are drawn this much towards the middle of the box, so that their arctanh is finite."""

@@ -14,6 +14,7 @@ from netprobe.evaluation.doubts.judgement import RANDOM, Evidence, Judgement, ga
 from netprobe.evaluation.doubts.suspect import Suspect
 from netprobe.outputs import logits_of, widened
 from netprobe.perturb.frozen import frozen
+from netprobe.perturb.objective import lead
 
 OFTEN = 0.05  # of the images: fewer without a gradient do not move an accuracy by much
 STEP = 1 / 255  # of the noise that the gradient should foretell
@@ -78,9 +79,7 @@ def _ratios(suspect: Suspect, x: Tensor, y: Tensor, generator: torch.Generator) 
 def _margin(suspect: Suspect, x: Tensor, y: Tensor) -> Tensor:
     """z_y - max_{j != y} z_j, one number an image; of a random model always with the same noise."""
     suspect.reseed()
-    logits = widened(logits_of(suspect.model(x * 1), len(x)))
-    own = logits.gather(1, y[:, None]).squeeze(1)
-    return own - logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    return lead(widened(logits_of(suspect.model(x * 1), len(x))), y)
 
 
 def saturation(suspect: Suspect) -> Judgement:
