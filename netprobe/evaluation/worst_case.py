@@ -10,8 +10,8 @@ import xarray as xr
 from netprobe.evaluation.conditions import CLEAN, Condition
 from netprobe.evaluation.datasets import correct_of, share
 from netprobe.evaluation.running import Table
+from netprobe.fields import spelled
 from netprobe.metrics.base import variable
-from netprobe.perturb.settings import spelled
 
 SLACK = 1e-6
 """How far outside its ball the rounding of float32 may put a perturbation."""

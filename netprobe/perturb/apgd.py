@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from netprobe.fields import whole
 from netprobe.perturb.geometry import per_image
 from netprobe.perturb.gradient import GradientAttack
 from netprobe.perturb.objective import Escape, Slope, predict
-from netprobe.perturb.settings import whole
 from netprobe.perturb.slots import Slots
 
 MOMENTUM = 0.25

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
+from netprobe.fields import choice
 from netprobe.perturb.apgd import APGD, TargetedAPGD
 from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.ball import InBall
@@ -17,7 +18,6 @@ from netprobe.perturb.fab import FAB, TargetedFAB
 from netprobe.perturb.libraries import needed
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import select
-from netprobe.perturb.settings import choice
 from netprobe.perturb.square import Square
 from netprobe.perturb.standing import Progress, StandingAttack, with_part
 

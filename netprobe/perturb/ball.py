@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from netprobe.fields import choice, real
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.geometry import GEOMETRIES, Geometry
-from netprobe.perturb.settings import choice, real
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

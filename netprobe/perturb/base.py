@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -11,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
+from netprobe.fields import Checked, real
 from netprobe.perturb.geometry import Box
-from netprobe.perturb.settings import real, spelled
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Perturbation(ABC):
+class Perturbation(Checked, ABC):
     """Change inputs: p(model, x, y, generator=g) -> x'.
 
     Parameters
@@ -41,9 +40,7 @@ class Perturbation(ABC):
     high: float = field(default=1.0, metadata=real(help="largest value of an input"))
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            checked = f.metadata["check"](f"{type(self).__name__}.{f.name}", getattr(self, f.name))
-            object.__setattr__(self, f.name, checked)
+        super().__post_init__()
         if not self.low < self.high:
             raise NetprobeError(f"{type(self).__name__}: low={self.low:g} must be below high={self.high:g}")
 
@@ -86,14 +83,4 @@ class Perturbation(ABC):
 
     def changed_settings(self) -> dict[str, object]:
         """The settings that are not the default, and always the strength, which comes first."""
-        changed = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
-        }
-        return {self.strength: getattr(self, self.strength), **changed}
-
-    def __repr__(self) -> str:
-        settings = ", ".join(
-            f"{name}={value!r}" if isinstance(value, (str, bool, type(None))) else f"{name}={spelled(value)}"
-            for name, value in self.changed_settings().items()
-        )
-        return f"{type(self).__name__}({settings})"
+        return {self.strength: getattr(self, self.strength), **super().changed_settings()}

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from netprobe.errors import NetprobeError
+from netprobe.fields import choice, real, whole
 from netprobe.perturb.libraries import UnitBox, library_seed, needed
 from netprobe.perturb.minimum_norm import FoolboxAttack, run
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import ImageGenerator, normal, select, uniform
-from netprobe.perturb.settings import choice, real, whole
 from netprobe.perturb.start_points import Classify, Starts, blended_noise, nearest
 
 STARTS = ("noise", "nearest")

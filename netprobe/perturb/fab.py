@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from netprobe.fields import whole
 from netprobe.perturb.attack_copy import attack_copy
 from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.ball import InBall
@@ -15,7 +16,6 @@ from netprobe.perturb.geometry import per_image
 from netprobe.perturb.libraries import UnitBox, library_seed, needed
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import select
-from netprobe.perturb.settings import whole
 from netprobe.perturb.standing import Progress, StandingAttack
 
 NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}

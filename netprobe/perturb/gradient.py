@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
+from netprobe.fields import choice, class_target, real, switch, whole
 from netprobe.outputs import widened
 from netprobe.perturb.attack_copy import attack_copy
 from netprobe.perturb.ball import InBall
@@ -20,7 +21,6 @@ from netprobe.perturb.frozen import frozen
 from netprobe.perturb.geometry import GEOMETRIES, per_image, unit
 from netprobe.perturb.objective import LOSSES, Goal, Slope, predict, slope
 from netprobe.perturb.randomness import select, uniform
-from netprobe.perturb.settings import choice, class_target, real, switch, whole
 from netprobe.perturb.slots import Slots
 
 

@@ -11,13 +11,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from netprobe.fields import choice, real, switch, whole
 from netprobe.perturb.attack_copy import attack_copy
 from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.geometry import per_image
 from netprobe.perturb.libraries import UnitBox, needed
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import select
-from netprobe.perturb.settings import choice, real, switch, whole
 from netprobe.perturb.standing import Progress, StandingAttack
 
 NUDGES = (0.0, 1e-5, 1e-4, 1e-3)

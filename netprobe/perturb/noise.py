@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from netprobe.fields import real, switch
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.geometry import GEOMETRIES
 from netprobe.perturb.randomness import normal, uniform
-from netprobe.perturb.settings import real, switch
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

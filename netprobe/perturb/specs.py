@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError, unknown
+from netprobe.fields import literal, spelled
 from netprobe.perturb.apgd import APGD, TargetedAPGD
 from netprobe.perturb.autoattack import AutoAttack
 from netprobe.perturb.base import Perturbation
@@ -23,7 +24,6 @@ from netprobe.perturb.fab import FAB, TargetedFAB
 from netprobe.perturb.gradient import BIM, FGSM, PGD
 from netprobe.perturb.minimum_norm import FMN, CarliniWagner, DeepFool
 from netprobe.perturb.noise import GaussianNoise, SaltAndPepper, UniformNoise
-from netprobe.perturb.settings import literal, spelled
 from netprobe.perturb.square import Square
 from netprobe.perturb.zoo import ZOO
 

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from netprobe.fields import real, whole
 from netprobe.perturb.attack_copy import attack_copy
 from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.ball import InBall
 from netprobe.perturb.geometry import GEOMETRIES, per_image, unit
 from netprobe.perturb.objective import lead, predict
 from netprobe.perturb.randomness import select, uniform
-from netprobe.perturb.settings import real, whole
 from netprobe.perturb.standing import Progress, StandingAttack
 from netprobe.perturb.windows import Windows, planes, sides
 

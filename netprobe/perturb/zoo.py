@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from netprobe.fields import choice, real, switch, whole
 from netprobe.perturb.geometry import GEOMETRIES, per_image
 from netprobe.perturb.libraries import UnitBox
 from netprobe.perturb.minimum_norm import MinimumNormAttack
 from netprobe.perturb.objective import lead, predict
 from netprobe.perturb.randomness import select, uniform
-from netprobe.perturb.settings import choice, real, switch, whole
 
 INSIDE = 0.999999
 """Inputs are drawn this much towards the middle of the box, so that their arctanh is finite."""

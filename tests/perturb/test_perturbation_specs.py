@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from netprobe.errors import NetprobeError
+from netprobe.fields import literal
 from netprobe.perturb import (
     BIM,
     FGSM,
@@ -28,7 +29,6 @@ from netprobe.perturb import (
     sweep,
     to_spec,
 )
-from netprobe.perturb.settings import literal
 
 SPECS = {
     "gaussian:std=0.1": GaussianNoise(0.1),

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
+from netprobe.fields import choice, switch
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.geometry import Box
-from netprobe.perturb.settings import choice, switch
 
 SEVERITIES = (1, 2, 3, 4, 5)
 LARGE = 64

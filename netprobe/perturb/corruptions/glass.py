@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from netprobe.fields import switch
 from netprobe.perturb.corruptions.base import Corruption, Levels
 from netprobe.perturb.corruptions.filters import blurred
 from netprobe.perturb.randomness import uniform
-from netprobe.perturb.settings import switch
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

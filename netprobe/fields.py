@@ -1,4 +1,4 @@
-"""What a setting of a perturbation may be, how it is checked, and how it is spelled as text.
+"""What a setting of a perturbation, a defense or a recipe may be, how it is checked, and how it is spelled as text.
 
 A setting is a dataclass field whose metadata hold a `check` (where, value) -> the value to keep, and a line
 of `help`; the command line reads both.
@@ -6,11 +6,32 @@ of `help`; the command line reads both.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Collection
 
 from netprobe.errors import NetprobeError, unknown
+
+
+class Checked:
+    """A frozen dataclass that checks every field when it is made, and shows those that are not the default."""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            checked = f.metadata["check"](f"{type(self).__name__}.{f.name}", getattr(self, f.name))
+            object.__setattr__(self, f.name, checked)
+
+    def changed_settings(self) -> dict[str, object]:
+        """The settings that are not the default."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+
+    def __repr__(self) -> str:
+        settings = ", ".join(
+            f"{name}={value!r}" if isinstance(value, (str, bool, tuple, type(None))) else f"{name}={spelled(value)}"
+            for name, value in self.changed_settings().items()
+        )
+        return f"{type(self).__name__}({settings})"
 
 
 def real(least: float = -math.inf, most: float = math.inf, *, optional: bool = False, help: str) -> dict:
