@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from netprobe.errors import NetprobeError, unknown
 
@@ -84,6 +84,20 @@ def choice(names: Collection[str], *, help: str) -> dict:
     return {"check": check, "help": f"{help} ({', '.join(names)})"}
 
 
+def wholes(least: int, *, help: str) -> dict:
+    """Metadata of a tuple of whole numbers that are at least `least` and rise; "50,75" spells one."""
+
+    def check(where: str, value: object) -> tuple[int, ...]:
+        parts = [literal(part) for part in value.split(",") if part] if isinstance(value, str) else value
+        one = whole(least, help="")["check"]
+        numbers_ = tuple(one(where, part) for part in (parts if isinstance(parts, tuple | list) else [parts]))
+        if list(numbers_) != sorted(set(numbers_)):
+            raise NetprobeError(f"{where} must rise, like 50,75, not {value!r}")
+        return numbers_
+
+    return {"check": check, "help": help}
+
+
 def class_target(rules: Collection[str], *, help: str) -> dict:
     """Metadata of a targeted attack's goal: None, a class number, or the name of one of `rules`."""
 
@@ -109,6 +123,27 @@ def literal(text: str) -> float | int | bool | str | None:
         raise NetprobeError(f"{text!r} divides by zero") from None
     except ValueError:
         return text
+
+
+def assignments(text: str, spec: str) -> dict[str, object]:
+    """The settings that "eps=8/255,steps=20" spells, by name; `spec` is what the user wrote, for messages."""
+    settings: dict[str, object] = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (name and equals and value):
+            raise NetprobeError(f"cannot read {part!r} in {spec!r}: write setting=value, several with commas between")
+        if name in settings:
+            raise NetprobeError(f"{name} is given twice in {spec!r}")
+        settings[name] = literal(value)
+    return settings
+
+
+def refuse_unknown(cls: type, settings: Iterable[str], kind: str) -> None:
+    """An error for the first of `settings` that the dataclass `cls` does not have."""
+    names = [f.name for f in dataclasses.fields(cls)]
+    for name in settings:
+        if name not in names:
+            raise unknown(f"setting of {kind}", name, names)
 
 
 def spelled(value: object) -> str:

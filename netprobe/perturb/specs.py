@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError, unknown
-from netprobe.fields import literal, spelled
+from netprobe.fields import assignments, literal, refuse_unknown, spelled
 from netprobe.perturb.apgd import APGD, TargetedAPGD
 from netprobe.perturb.autoattack import AutoAttack
 from netprobe.perturb.base import Perturbation
@@ -47,7 +47,7 @@ def parse(spec: str) -> Perturbation:
     name, _, rest = spec.strip().partition(":")
     if name not in PERTURBATIONS:
         raise unknown("perturbation", name, PERTURBATIONS)
-    return _build(PERTURBATIONS[name], _assignments(rest, spec))
+    return _build(PERTURBATIONS[name], assignments(rest, spec))
 
 
 def to_spec(perturbation: Perturbation) -> str:
@@ -148,23 +148,8 @@ _REMEDY = (
 )
 
 
-def _assignments(text: str, spec: str) -> dict[str, object]:
-    settings: dict[str, object] = {}
-    for part in filter(None, text.split(",")):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if not (name and equals and value):
-            raise NetprobeError(f"cannot read {part!r} in {spec!r}: write setting=value, several with commas between")
-        if name in settings:
-            raise NetprobeError(f"{name} is given twice in {spec!r}")
-        settings[name] = literal(value)
-    return settings
-
-
 def _build(cls: type[Perturbation], settings: Mapping[str, object]) -> Perturbation:
-    names = [f.name for f in dataclasses.fields(cls)]
-    for name in settings:
-        if name not in names:
-            raise unknown(f"setting of {cls.name}", name, names)
+    refuse_unknown(cls, settings, cls.name)
     required = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
     if cls.strength in required and cls.strength not in settings:
         raise NetprobeError(

@@ -1,0 +1,21 @@
+"""Defenses: how training with each differs from plain training, one file each."""
+
+from netprobe.defenses.adversarial import AdversarialTraining, FastAdversarialTraining
+from netprobe.defenses.base import Defense
+from netprobe.defenses.gaussian import GaussianAugmentation
+from netprobe.defenses.natural import Natural
+from netprobe.defenses.specs import DEFENSES, defense_spec, describe_defense, parse_defense
+from netprobe.defenses.trades import TRADES
+
+__all__ = [
+    "DEFENSES",
+    "TRADES",
+    "AdversarialTraining",
+    "Defense",
+    "FastAdversarialTraining",
+    "GaussianAugmentation",
+    "Natural",
+    "defense_spec",
+    "describe_defense",
+    "parse_defense",
+]

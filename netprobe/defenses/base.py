@@ -1,0 +1,52 @@
+"""What all defenses are: frozen settings that say how training differs from plain training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from netprobe.fields import Checked
+from netprobe.perturb.base import Perturbation
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Defense(Checked, ABC):
+    """How training with this defense differs from plain training; the loop never asks which one it is.
+
+    To write one: fields with metadata (`netprobe.fields`) as settings, `loss`, and whichever of the other methods
+    differ from what is here. A line in `defenses.specs` gives it a name on the command line.
+    """
+
+    name: ClassVar[str]  # in specs and on the command line
+    title: ClassVar[str]  # in results and legends
+
+    def build(self, model: nn.Module) -> nn.Module:
+        """The network that is trained and evaluated, made from a plain one: with a front end, other layers, ..."""
+        return model
+
+    @abstractmethod
+    def loss(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, copy: nn.Module
+    ) -> dict[str, Tensor]:
+        """What to minimise on a batch x (B, ...) in [0, 1] with labels y (B,).
+
+        model : in train mode; every forward pass of it moves the statistics of batch norm.
+        generator : an `ImageGenerator` for these images in this epoch.
+        copy : the module to take input gradients from: the same function as `model` in eval mode, faster (see
+            `perturb.attack_copy`), its weights as of now.
+
+        Returns "loss", the mean over the batch of what is minimised, a scalar; "logits" (B, K) on what was trained on;
+        and any further scalar under a name of its own, which appears in the history.
+        """
+
+    def validation_attack(self) -> Perturbation | None:
+        """The attack under which validation images tell the best epoch; None: the clean images do."""
+        return None
+
+    def stops(self, history: list[dict]) -> str | None:
+        """Why to stop after the last epoch of `history`, one record an epoch; None: go on."""
+        return None

@@ -1,0 +1,78 @@
+"""Making the inputs that a defense trains on: attacks on the network as it is now, and noise."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from netprobe.defenses.base import Defense
+from netprobe.fields import choice, real
+from netprobe.perturb.backward import surrogates
+from netprobe.perturb.base import Perturbation
+
+MODES = ("eval", "train")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Perturbing(Defense):
+    """A defense that changes training inputs, within the box [low, high]."""
+
+    low: float = field(default=0.0, metadata=real(help="smallest value of an input"))
+    high: float = field(default=1.0, metadata=real(help="largest value of an input"))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Crafting(Perturbing):
+    """A defense that attacks the network while it trains.
+
+    `mode` is that of the network under attack: "eval" normalises by running statistics, as the network will when it is
+    attacked for real, and leaves them alone; with "train" every step of the attack normalises by its batch and moves
+    the running statistics by adversarial inputs, as several public training codes do.
+    """
+
+    mode: str = field(default="eval", metadata=choice(MODES, help="of the network while training attacks are made"))
+
+    @contextlib.contextmanager
+    def victim(self, model: nn.Module, copy: nn.Module, x: Tensor) -> Iterator[nn.Module]:
+        """The module to attack, while it is attacked; without autocast, which would round the attack itself."""
+        with torch.autocast(x.device.type, enabled=False):
+            if self.mode == "eval":
+                yield copy
+            else:
+                with untouched(model), surrogates(model):
+                    yield KeptInTraining(model)
+
+    def crafted(
+        self, attack: Perturbation, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, copy: nn.Module
+    ) -> Tensor:
+        """attack(x) on the network as it is now."""
+        with self.victim(model, copy, x) as victim:
+            return attack(victim, x, y, generator=generator)
+
+
+@contextlib.contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """No parameter of `model` gets a gradient inside; which of them do is as before afterwards, one by one."""
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, requires_grad in flags:
+            parameter.requires_grad_(requires_grad)
+
+
+class KeptInTraining(nn.Module):
+    """`model` out of the reach of `eval()`: attacks put what they attack into eval mode."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.reach = [model]  # in a list: a registered child would follow its parent's mode
+
+    def forward(self, x: Tensor) -> object:
+        return self.reach[0](x)
