@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from netprobe.outputs import logits_of
 from netprobe.perturb.frozen import frozen
@@ -71,9 +71,10 @@ def _folded(model: nn.Module) -> nn.Module:
         raise TypeError("a layer declares its own backward pass, which tracing would lose")
     traced = _traced(copy.deepcopy(model))
     modules = dict(traced.named_modules())
-    for node in list(traced.graph.nodes):
-        if _is_foldable(node, modules):
-            _fold(node, traced, modules)
+    folded = [node for node in traced.graph.nodes if _is_foldable(node, modules)]
+    traced.meta["folds"] = {node.args[0].target: node.target for node in folded}  # meta survives a deep copy
+    for node in folded:
+        _fold(node, traced, modules)
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced
@@ -141,6 +142,43 @@ def memory_format(surrogate: nn.Module) -> torch.memory_format:
     """The layout in which the model that `surrogate` is a copy of can be fed, the faster one if it can be chosen."""
     inner = surrogate.net if isinstance(surrogate, _Cast) else surrogate
     return torch.channels_last if isinstance(inner, _ChannelsLast) else torch.contiguous_format
+
+
+class LiveCopy:
+    """An `attack_copy` of a model that is being trained: `refresh` brings its weights up to date, in place.
+
+    Cost of `refresh`: one copy of the weights, and of those of folded convolutions one multiplication; no tracing.
+    What the copy computes besides weights and buffers, such as a flag that the model's forward reads, is as it was
+    when the copy was made.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> None:
+        self.module = attack_copy(model, x, dtype)
+        inner = self.module
+        while isinstance(inner, _Cast | _ChannelsLast):
+            inner = inner.net
+        folds = getattr(inner, "meta", {}).get("folds", {})
+        theirs = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+        self._folds = [
+            (inner.get_submodule(conv), model.get_submodule(conv), model.get_submodule(norm))
+            for conv, norm in folds.items()
+        ]
+        folded = {f"{conv}.{name}" for conv in folds for name in ("weight", "bias")}
+        ours = dict(inner.named_parameters()) | dict(inner.named_buffers())
+        self._pairs = [(tensor, theirs[name]) for name, tensor in ours.items() if name not in folded]
+
+    @torch.no_grad()
+    def refresh(self) -> nn.Module:
+        """The copy, with the weights and statistics that the model has now."""
+        for ours, theirs in self._pairs:
+            ours.copy_(theirs)
+        for ours, conv, norm in self._folds:
+            weight, bias = fuse_conv_bn_weights(
+                *(conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+            )
+            ours.weight.copy_(weight)
+            ours.bias.copy_(bias)
+        return self.module
 
 
 class _ChannelsLast(nn.Module):
