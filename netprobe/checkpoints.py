@@ -119,7 +119,7 @@ def _weighted(
         *(checkpoint, found.where, list(found.others), list(found.ignored)),
     )
     model, fitted, carried = _filled(plan.build(num_classes, arguments), found)
-    if num_classes is None and fitted.classes is not None and plan.takes_classes:
+    if num_classes is None and fitted.classes is not None and plan.takes("num_classes"):
         num_classes = fitted.classes
         logger.info("%s has %d classes, and so has %s now", checkpoint, num_classes, plan.label)
         model, fitted, carried = _filled(plan.build(num_classes, arguments), found)
@@ -150,7 +150,7 @@ def _misfit(plan: Blueprint, checkpoint: object, found: Found, fitted: Fit) -> s
     """What does not fit, the likeliest reasons first."""
     lines = [f"{checkpoint} does not fit {plan.label}: {fitted.summary()}."]
     if fitted.classes is not None:
-        remedy = f"pass num_classes={fitted.classes}" if plan.takes_classes else "build the network with as many"
+        remedy = f"pass num_classes={fitted.classes}" if plan.takes("num_classes") else "build the network with as many"
         lines.append(f"The checkpoint has {fitted.classes} classes: {remedy}.")
     elif fitted.matched < len(fitted.missing) + len(fitted.misshapen):
         ours = _architectures_with_names_of(found)

@@ -36,12 +36,17 @@ class Defense(Checked, ABC):
 
         model : in train mode; every forward pass of it moves the statistics of batch norm.
         generator : an `ImageGenerator` for these images in this epoch.
-        copy : the module to take input gradients from: the same function as `model` in eval mode, faster (see
-            `perturb.attack_copy`), its weights as of now.
+        copy : the module to take input gradients from, where `needs_copy`: the same function as `model` in eval mode,
+            faster (see `perturb.attack_copy`), its weights as of now. Else `model` itself.
 
         Returns "loss", the mean over the batch of what is minimised, a scalar; "logits" (B, K) on what was trained on;
         and any further scalar under a name of its own, which appears in the history.
         """
+
+    @property
+    def needs_copy(self) -> bool:
+        """Whether `loss` uses the attack copy."""
+        return False
 
     def validation_attack(self) -> Perturbation | None:
         """The attack under which validation images tell the best epoch; None: the clean images do."""

@@ -36,6 +36,10 @@ class Crafting(Perturbing):
 
     mode: str = field(default="eval", metadata=choice(MODES, help="of the network while training attacks are made"))
 
+    @property
+    def needs_copy(self) -> bool:
+        return self.mode == "eval"
+
     @contextlib.contextmanager
     def victim(self, model: nn.Module, copy: nn.Module, x: Tensor) -> Iterator[nn.Module]:
         """The module to attack, while it is attacked; without autocast, which would round the attack itself."""

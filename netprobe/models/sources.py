@@ -53,10 +53,13 @@ class Blueprint:
             raise NetprobeError(f"{self.label} gave a {type(model).__name__}, not a plain nn.Module")
         return model
 
-    @property
-    def takes_classes(self) -> bool:
-        """Whether it can be built for another number of classes; an open-ended signature promises nothing."""
-        return "num_classes" in self._parameters[0]
+    def takes(self, name: str) -> bool:
+        """Whether it has this parameter; an open-ended signature promises nothing."""
+        return name in self._parameters[0]
+
+    def may_take(self, name: str) -> bool:
+        """Whether it has this parameter or may pass it on."""
+        return self.takes(name) or self._parameters[1]
 
     @property
     def _parameters(self) -> tuple[list[str], bool]:

@@ -149,16 +149,19 @@ class LiveCopy:
 
     Cost of `refresh`: one copy of the weights, and of those of folded convolutions one multiplication; no tracing.
     What the copy computes besides weights and buffers, such as a flag that the model's forward reads, is as it was
-    when the copy was made.
+    when the copy was made; `remade` notices that at the inputs x.
     """
 
     def __init__(self, model: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> None:
+        self.model, self.x, self.dtype = model, x, dtype
         self.module = attack_copy(model, x, dtype)
         inner = self.module
         while isinstance(inner, _Cast | _ChannelsLast):
             inner = inner.net
         folds = getattr(inner, "meta", {}).get("folds", {})
-        theirs = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+        theirs = dict(model.named_parameters(remove_duplicate=False)) | dict(
+            model.named_buffers(remove_duplicate=False)
+        )
         self._folds = [
             (inner.get_submodule(conv), model.get_submodule(conv), model.get_submodule(norm))
             for conv, norm in folds.items()
@@ -166,6 +169,15 @@ class LiveCopy:
         folded = {f"{conv}.{name}" for conv in folds for name in ("weight", "bias")}
         ours = dict(inner.named_parameters()) | dict(inner.named_buffers())
         self._pairs = [(tensor, theirs[name]) for name, tensor in ours.items() if name not in folded]
+
+    def remade(self) -> LiveCopy:
+        """This copy, if it still is the same function as the model at x; else a new one."""
+        if self.dtype is not None:  # rounded: whether it is the same function cannot be told
+            return LiveCopy(self.model, self.x, self.dtype)
+        inner = self.refresh()
+        with frozen(self.model), torch.no_grad():
+            same = _same(_logits(inner, self.x), _logits(self.model, self.x))
+        return self if same else LiveCopy(self.model, self.x, self.dtype)
 
     @torch.no_grad()
     def refresh(self) -> nn.Module:

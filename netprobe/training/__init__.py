@@ -1,5 +1,7 @@
 """Training: one loop for every defense."""
 
-from netprobe.training.loop import TrainSettings, fit
+from netprobe.training.fitting import fit
+from netprobe.training.tally import Diverged
+from netprobe.training.trained import Trained
 
-__all__ = ["TrainSettings", "fit"]
+__all__ = ["Diverged", "Trained", "fit"]

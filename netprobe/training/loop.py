@@ -1,81 +1,266 @@
-"""The training loop: natural, or adversarial when it is given an attack."""
+"""The training loop: one for every defense, resumable at any step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from netprobe.data import Data
-from netprobe.errors import NetprobeError
-from netprobe.outputs import logits_of
-from netprobe.perturb import ImageGenerator, apply
+from netprobe.defenses import Defense
+from netprobe.passes import undivided
+from netprobe.perturb import ImageGenerator
+from netprobe.perturb.attack_copy import LiveCopy
+from netprobe.recipes import Recipe
+from netprobe.training.augmentation import order
+from netprobe.training.device_data import DeviceData
+from netprobe.training.group import Group
+from netprobe.training.objective import Objective, distributed
+from netprobe.training.optimizer import make_optimizer, scaler, set_rates
+from netprobe.training.saved import BEST, LAST, save_checkpoint, write_history
+from netprobe.training.schedules import rates
+from netprobe.training.tally import Tally
+from netprobe.training.validation import Validation
+
+LOOK_EVERY = 0.5
+"""Seconds between looks at the losses: each makes the host wait for the device."""
+EXAMPLES = 8
+"""Images that show whether the attack copy is the same function as the model."""
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """SGD with momentum 0.9 and a one-cycle learning rate that peaks at `lr` after a fifth of the steps."""
+@dataclass
+class Progress:
+    """Where training is. All else follows from the recipe, the data and the weights: no random state is carried on."""
 
-    epochs: int = 30
-    batch_size: int = 64
-    lr: float = 0.1
-    weight_decay: float = 5e-4
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr"):
-            if getattr(self, name) <= 0:
-                raise NetprobeError(f"{name}={getattr(self, name)} must be above 0")
+    epoch: int = 0
+    step: int = 0  # in this epoch
+    seconds: float = 0.0  # of this epoch
+    stopped: str | None = None
 
 
-def fit(
-    model: nn.Module,
-    data: Data,
-    settings: TrainSettings | None = None,
-    *,
-    attack: Callable[..., Tensor] | None = None,
-    name: str = "train",
-    progress: bool = True,
-) -> nn.Module:
-    """Train `model` in place on `data`, on the device it is on; returned in eval mode.
+class Loop:
+    """Train `model`, in place, from wherever `progress` is."""
 
-        natural       minimise CE(f(x), y)
-        adversarial   minimise CE(f(x'), y) on x' = attack(f, x, y) alone (Madry et al. 2018)
+    def __init__(
+        self,
+        defense: Defense,
+        model: nn.Module,
+        data: DeviceData,
+        validation: Validation,
+        recipe: Recipe,
+        together: Group,
+        card: dict[str, Any],
+        folder: Path | None,
+    ) -> None:
+        self.defense, self.model, self.data, self.validation = defense, model, data, validation
+        self.recipe, self.together, self.card, self.folder = recipe, together, card, folder
+        self.progress, self.history, self.tally = Progress(), [], Tally()
+        self.optimizer, self.scaler = make_optimizer(recipe, model), scaler(recipe, data.device)
+        self.objective = distributed(Objective(defense, model, together, recipe.compile), together, data.device)
+        self.live: LiveCopy | None = None
+        self.averaged = _averaged(model, recipe.ema) if recipe.ema else None
+        self.kept: dict[str, Tensor] | None = None  # the best weights, where no folder keeps them
+        self.saved_at = time.monotonic()
 
-    Attacks are crafted in eval mode, with running batch-norm statistics, and the weights updated in train mode. The
-    order of the images and every random start follow from `settings.seed`: same seed, same weights on a CPU. Batches of
-    a single image are left out (batch norm cannot normalise them).
-    """
-    settings = settings or TrainSettings()
-    device = next(model.parameters()).device
-    inputs, labels = data.inputs.to(device), data.labels.to(device)
-    shuffle = torch.Generator().manual_seed(settings.seed)
-    optimizer = torch.optim.SGD(model.parameters(), settings.lr, momentum=0.9, weight_decay=settings.weight_decay)
-    steps = settings.epochs * -(-len(data) // settings.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=0.2)
-    with tqdm(total=settings.epochs, desc=name, unit="epoch", disable=not progress) as bar:
-        for epoch in range(settings.epochs):
-            losses = []
-            for chosen in torch.randperm(len(data), generator=shuffle).split(settings.batch_size):
-                x, y = inputs[chosen.to(device)], labels[chosen.to(device)]
-                if attack is not None:
-                    generator = ImageGenerator(settings.seed, chosen + epoch * len(data))  # fresh starts every epoch
-                    x = apply(attack, model.eval(), x, y, generator=generator)
-                if len(x) > 1:
-                    losses.append(_step(model.train(), x, y, optimizer))
-                schedule.step()
-            bar.set_postfix(loss=f"{torch.stack(losses).mean():.3f}")
-            bar.update()
-    return model.eval()
+    @property
+    def result(self) -> nn.Module:
+        """The network whose accuracy counts: the average of the weights, if there is one."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self._batches(0))
+
+    def run(self, name: str, progress: bool) -> None:
+        """Train until the last epoch, or until there is a reason to stop."""
+        images = len(self.data) * self.recipe.epochs
+        done = len(self.data) * self.progress.epoch + self.progress.step * self.recipe.batch_size
+        hidden = not (progress and self.together.leads)
+        with tqdm(total=images, initial=done, desc=name, unit="image", unit_scale=True, disable=hidden) as bar:
+            try:
+                while self.progress.epoch < self.recipe.epochs and self.progress.stopped is None:
+                    self._epoch(bar)
+            except KeyboardInterrupt:
+                if self.folder is not None and self.together.local:
+                    self._save()
+                raise
+
+    def _epoch(self, bar: tqdm) -> None:
+        batches, looked = self._batches(self.progress.epoch), time.monotonic()
+        self.live = self._live_copy()
+        for positions in batches[self.progress.step :]:
+            with undivided():
+                self._step(positions)
+                self.progress.step += 1
+            bar.update(len(positions))
+            if time.monotonic() - looked > LOOK_EVERY:
+                looked = self._look(bar, looked)
+                self._save_if_due()
+        self._look(bar, looked)
+        self._close_epoch()
+
+    def _step(self, batch: Tensor) -> None:
+        epoch, recipe, positions = self.progress.epoch, self.recipe, self.together.share(batch)
+        x, y = self.data.batch(positions, epoch)
+        generator = ImageGenerator(recipe.seed, positions + epoch * len(self.data))  # fresh noise every epoch
+        torch.manual_seed(_mixed(recipe.seed, self._steps_done, self.together.rank))  # dropout and the like
+        self.model.train()
+        with self._autocast(), contextlib.nullcontext() if self.optimizer else torch.no_grad():
+            terms = self.objective(x, y, generator, [self.live.refresh() if self.live else self.model])
+        self.tally.add(terms, y)
+        if self.optimizer is not None:
+            # Gradients are averaged over processes, whose parts of a last batch may differ in size.
+            self._update(terms["loss"] * (len(positions) * self.together.size / len(batch)))
+
+    def _update(self, loss: Tensor) -> None:
+        set_rates(self.optimizer, *self._rates())
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.recipe.clip:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+
+    def _rates(self) -> tuple[float, float]:
+        criterion = self.validation.criterion
+        past = [record[criterion] for record in self.history] if criterion else []
+        return rates(self.recipe, self._steps_done, self.steps_per_epoch, past)
+
+    @property
+    def _steps_done(self) -> int:
+        return self.progress.epoch * self.steps_per_epoch + self.progress.step
+
+    def _batches(self, epoch: int) -> list[Tensor]:
+        """The positions of every batch; a last one too small for batch norm in every process is left out."""
+        parts = order(len(self.data), self.recipe.seed, epoch).split(self.recipe.batch_size)
+        return [part for part in parts if len(part) >= 2 * self.together.size]
+
+    def _live_copy(self) -> LiveCopy | None:
+        """The copy that attacks take gradients from, made again if the model has become another function."""
+        if not self.defense.needs_copy:
+            return None
+        if self.live is not None:
+            return self.live.remade()
+        examples, _ = self.data.batch(torch.arange(min(EXAMPLES, len(self.data))), 0)
+        return LiveCopy(self.model, examples, self._gradients())
+
+    def _gradients(self) -> torch.dtype | None:
+        """The precision of attack gradients; float16 would lose small ones, so that they stay in float32 there."""
+        return torch.bfloat16 if self.recipe.precision == "bfloat16" else None
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        reduced = self.recipe.precision != "float32"
+        return torch.autocast(self.data.device.type, getattr(torch, self.recipe.precision), enabled=reduced)
+
+    def _look(self, bar: tqdm, looked: float) -> float:
+        now = time.monotonic()
+        self.progress.seconds += now - looked
+        self.tally.look(self._steps_done, self._remedy())
+        bar.set_postfix({name: f"{value:.3f}" for name, value in self.tally.means().items()})
+        return now
+
+    def _remedy(self) -> str:
+        kept = f"The last good state is in {self.folder / LAST}. " if self.folder else ""
+        return (
+            f"{kept}Try a lower lr than {self.recipe.lr:g}, clip=1, or precision='float32'; "
+            "check that inputs are in [0, 1]"
+        )
+
+    def _close_epoch(self) -> None:
+        self.history.append(self._record())
+        best = self._improved()
+        self.progress.stopped = self.defense.stops(self.history) or self._out_of_patience()
+        self.progress = Progress(self.progress.epoch + 1, stopped=self.progress.stopped)
+        self.tally = Tally()
+        if best:
+            self._keep()
+        if self.folder is not None and self.together.leads:
+            write_history(self.folder, self.history)
+            self._save()
+        self.together.wait()
+
+    def _record(self) -> dict[str, Any]:
+        names = [name for name in self.tally.sums]
+        self.tally.sums = dict(zip(names, self.together.total([self.tally.sums[n] for n in names]), strict=True))
+        images, seconds = self.tally.sums["images"], self.progress.seconds
+        return {
+            "epoch": self.progress.epoch + 1,
+            "lr": self._rates()[0],
+            **self.tally.means(),
+            **self.validation.measure(self.result, self.together, self._gradients()),
+            "seconds": seconds,
+            "images_per_second": images / max(seconds, 1e-9),
+        }
+
+    def _improved(self) -> bool:
+        """Whether the epoch just recorded is the best so far; the last one always is where there is no criterion."""
+        criterion = self.validation.criterion
+        if criterion is None:
+            return True
+        return all(self.history[-1][criterion] > record[criterion] for record in self.history[:-1])
+
+    def _out_of_patience(self) -> str | None:
+        criterion, patience = self.validation.criterion, self.recipe.patience
+        if not patience or criterion is None:
+            return None
+        best = max(range(len(self.history)), key=lambda i: self.history[i][criterion])
+        idle = len(self.history) - 1 - best
+        return f"stopped after {idle} epochs without a better {criterion}" if idle >= patience else None
+
+    def _keep(self) -> None:
+        """Keep the weights as the best so far."""
+        if self.folder is None:
+            self.kept = {name: tensor.detach().clone() for name, tensor in self.result.state_dict().items()}
+        elif self.together.leads:
+            save_checkpoint(self.folder / BEST, self.result, self.card | {"epoch": len(self.history)})
+
+    def _save_if_due(self) -> None:
+        # Inside an epoch every process holds a part of the sums: only one alone can save them all.
+        due = time.monotonic() - self.saved_at >= self.recipe.save_every
+        if due and self.folder is not None and self.together.local:
+            self._save()
+
+    def _save(self) -> None:
+        save_checkpoint(self.folder / LAST, self.model, self.card, training=self.state())
+        self.saved_at = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """Everything besides the weights that training goes on from."""
+        return {
+            "progress": vars(self.progress).copy(),
+            "history": self.history,
+            "tally": self.tally.sums,
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+        }
+
+    def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Be where the loop was that gave this `state` and these `weights`."""
+        self.model.load_state_dict(weights)
+        self.progress, self.history = Progress(**state["progress"]), state["history"]
+        self.tally = Tally(state["tally"])
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
 
 
-def _step(model: nn.Module, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-    loss = cross_entropy(logits_of(model(x), len(x)), y)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
+def _averaged(model: nn.Module, decay: float) -> AveragedModel:
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed from several numbers."""
+    return hash(numbers) % 2**63

@@ -1,0 +1,222 @@
+"""`fit`: train a network with a defense and a recipe."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from netprobe import data as datasets
+from netprobe.checkpoints import load
+from netprobe.data import Data
+from netprobe.data.stratify import stratified
+from netprobe.defenses import Defense, describe_defense, parse_defense
+from netprobe.defenses.overfitting import robust_overfitting
+from netprobe.errors import CheckpointError, NetprobeError
+from netprobe.guard import undisturbed
+from netprobe.models.sources import blueprint
+from netprobe.outputs import logits_of
+from netprobe.passes import device_of
+from netprobe.recipes import Recipe, preset
+from netprobe.store import model_card, versions
+from netprobe.training.device_data import DeviceData
+from netprobe.training.group import group
+from netprobe.training.loop import Loop
+from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint
+from netprobe.training.trained import Trained, history_dataset
+from netprobe.training.validation import Validation
+
+IRRELEVANT = ("save_every",)
+"""Settings that do not change what is learnt."""
+
+
+def fit(
+    defense: str | Defense,
+    model: str | nn.Module,
+    data: str | Data,
+    recipe: str | Recipe | None = None,
+    *,
+    validation: Data | None = None,
+    out: str | Path | None = None,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+    name: str = "train",
+    **settings: Any,
+) -> Trained:
+    """Train a copy of `model` on `data` with `defense`.
+
+    Parameters
+    ----------
+    defense : what differs from plain training: a `Defense` or a spec such as "natural" or "pgd-at:eps=8/255,steps=10".
+    model : a network for inputs in [0, 1], which is copied and stays as it is; or a name as for `netprobe.load`, built
+        with the classes and channels of the data and random weights of the recipe's seed. Parameters that do not
+        require a gradient stay bit for bit as they are; all modules are in train mode during updates.
+    data : training images, or the name of a set, of which the part "train" is taken.
+    recipe : a `Recipe`, or a preset: "paper" (the default) or "quick"; `settings` change single fields of it.
+    validation : images to choose the best epoch by. By default the recipe's share of `data`, held out.
+    out : a folder for last.pt (to go on from), best.pt and history.jsonl. The same call goes on from there, also after
+        a kill at any moment, and on a CPU ends with the weights, bit for bit, that an undisturbed run ends with.
+    device : by default where the model is, and a GPU for a model given by name if there is one.
+
+    Returns
+    -------
+    Trained. The best epoch is the one of the largest accuracy on validation images, under the defense's own attack if
+    it has one (PGD-10 for adversarial training).
+
+    Under torchrun, batches are shared between the processes; batch norm averages over all of them, so that the result
+    is that of one process up to rounding. Same seed, same weights on a CPU.
+
+    Errors: `Diverged` at a loss that is not finite; a folder that holds another training; inputs the model cannot take.
+    """
+    defense, together = parse_defense(defense), group()
+    train = datasets.load(data, "train") if isinstance(data, str) else data
+    recipe = _recipe(recipe, settings, defense, model, train)
+    network = _network(model, train, recipe.seed)
+    where = torch.device(device) if device is not None else _device(model, network)
+    card = _card(network, train, defense, recipe)
+    trained = defense.build(network).to(where)
+    _check(trained, train, where)
+    train, held_out = (train, validation) if validation is not None else _split(train, recipe)
+    card["key"] = _key(card, trained, train, held_out)
+    held_out_test = Validation(held_out, defense.validation_attack() if held_out else None, where, recipe.seed)
+    if recipe.channels_last and train.kind == "image":
+        trained = trained.to(memory_format=torch.channels_last)
+    loop = Loop(defense, trained, _on_device(train, where, recipe), held_out_test, recipe, together, card, _made(out))
+    if loop.folder is not None and (loop.folder / LAST).exists():
+        _go_on(loop)
+    loop.run(name, progress)
+    return _trained(loop)
+
+
+def _recipe(given: str | Recipe | None, settings: dict, defense: Defense, model: Any, data: Data) -> Recipe:
+    if isinstance(given, Recipe):
+        return given.with_settings(**settings)
+    architecture = model if isinstance(model, str) else str(_source(model).get("what"))
+    return preset(given or "paper", defense.name, architecture, data.shape).with_settings(**settings)
+
+
+def _network(model: str | nn.Module, data: Data, seed: int) -> nn.Module:
+    """A network of its own to train: built from the seed, or copied."""
+    if isinstance(model, nn.Module):
+        return copy.deepcopy(model)
+    plan = blueprint(model)
+    channels = {"in_channels": data.shape[0]} if data.kind == "image" and plan.takes("in_channels") else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return load(model, num_classes=data.num_classes if plan.may_take("num_classes") else None, **channels)
+
+
+def _device(model: str | nn.Module, network: nn.Module) -> torch.device:
+    if isinstance(model, str) and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return device_of(network)
+
+
+def _source(network: nn.Module) -> dict[str, Any]:
+    return getattr(network, "netprobe_source", None) or {}
+
+
+def _card(network: nn.Module, data: Data, defense: Defense, recipe: Recipe) -> dict[str, Any]:
+    """What a checkpoint says of itself: how to build the network again, and where the weights come from."""
+    source = _source(network)
+    about = {key: source.get(key) for key in ("what", "num_classes", "arguments", "normalize")}
+    return {
+        "format": 1,
+        "network": about | {"class": f"{type(network).__module__}.{type(network).__qualname__}"},
+        "defense": describe_defense(defense),
+        "recipe": {name: getattr(recipe, name) for name in recipe.__dataclass_fields__},
+        "data": data.describe(),
+        "versions": versions(),
+    }
+
+
+def _key(card: dict[str, Any], model: nn.Module, data: Data, validation: Data | None) -> str:
+    """What the result of training depends on, as a hash."""
+    recipe = {name: value for name, value in card["recipe"].items() if name not in IRRELEVANT}
+    parts = [card["defense"], recipe, data.hash, validation and validation.hash, model_card(model)["sha256"]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _check(model: nn.Module, data: Data, device: torch.device) -> None:
+    """Refuse a network that cannot take these inputs, before any long work."""
+    (batch,) = data.select([0, len(data) - 1]).batches(2, device)
+    try:
+        with undisturbed(model), torch.no_grad():
+            logits = logits_of(model(batch.x), 2)
+    except RuntimeError as error:
+        raise NetprobeError(f"the network cannot take inputs of shape {data.shape} ({data.name}): {error}") from error
+    if logits.shape[1] < data.num_classes:
+        raise NetprobeError(
+            f"the network has {logits.shape[1]} outputs for the {data.num_classes} classes of {data.name}: "
+            f"build it with num_classes={data.num_classes}"
+        )
+
+
+def _split(data: Data, recipe: Recipe) -> tuple[Data, Data | None]:
+    """Training images, and the recipe's share of them held out, every class its part."""
+    count = round(recipe.validation * len(data))
+    if not count:
+        return data, None
+    held_out = torch.zeros(len(data), dtype=torch.bool)
+    held_out[torch.from_numpy(stratified(data.labels.numpy(), count, recipe.seed))] = True
+    return data.select(~held_out), data.select(held_out)
+
+
+def _on_device(data: Data, device: torch.device, recipe: Recipe) -> DeviceData:
+    return DeviceData(
+        data,
+        device,
+        augment=recipe.augment,
+        padding=recipe.padding,
+        padding_mode=recipe.padding_mode,
+        seed=recipe.seed,
+        channels_last=recipe.channels_last and data.kind == "image",
+    )
+
+
+def _made(out: str | Path | None) -> Path | None:
+    if out is None:
+        return None
+    Path(out).mkdir(parents=True, exist_ok=True)
+    return Path(out)
+
+
+def _go_on(loop: Loop) -> None:
+    contents = read_checkpoint(loop.folder / LAST)
+    if contents[CARD]["key"] != loop.card["key"]:
+        raise CheckpointError(
+            f"{loop.folder} holds another training ({_difference(contents[CARD], loop.card)}): "
+            "give another folder, or delete that one"
+        )
+    loop.restore(contents["state_dict"], contents["training"])
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """In which settings two trainings differ."""
+    for part in ("defense", "recipe", "data"):
+        there, here = json.loads(json.dumps(theirs[part])), json.loads(json.dumps(ours[part]))
+        changed = [name for name in sorted({*there, *here} - {*IRRELEVANT}) if there.get(name) != here.get(name)]
+        if changed:
+            return ", ".join(f"{part} {name}: {there.get(name)!r} there, {here.get(name)!r} here" for name in changed)
+    return "other initial weights, or other validation images"
+
+
+def _trained(loop: Loop) -> Trained:
+    criterion = loop.validation.criterion
+    best = max(loop.history, key=lambda record: record[criterion]) if criterion else loop.history[-1]
+    findings = [finding for finding in (loop.progress.stopped, robust_overfitting(loop.history)) if finding]
+    attrs = {"title": "how training went", "defense": loop.defense.title, "criterion": criterion or "none: the last"}
+    attrs |= {"best_epoch": best["epoch"], "findings": findings, "provenance": loop.card}
+    last = loop.result.eval()
+    model = copy.deepcopy(last)
+    if loop.folder is not None:
+        model.load_state_dict(read_checkpoint(loop.folder / BEST)["state_dict"])
+    else:
+        model.load_state_dict(loop.kept)
+    history = history_dataset(loop.history, attrs)
+    return Trained(model, last, history, loop.defense, loop.recipe, loop.folder, findings)

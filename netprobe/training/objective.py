@@ -1,0 +1,34 @@
+"""What a training step minimises, as one module: so that it can be distributed or compiled whatever the defense is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from netprobe.defenses import Defense
+from netprobe.training.group import Group, synced
+
+
+class Objective(nn.Module):
+    """(x, y) -> the terms of the defense's loss for `model`."""
+
+    def __init__(self, defense: Defense, model: nn.Module, together: Group, compile: bool) -> None:
+        super().__init__()
+        self.model = model
+        self._defense, self._together = defense, together
+        self._forward = [torch.compile(model) if compile else model]  # in a list: the same parameters, once
+
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator, copy: list[nn.Module]) -> dict[str, Tensor]:
+        """`copy` comes in a list, out of the sight of whoever moves tensors and modules to devices."""
+        with synced(self.model, self._together):
+            return self._defense.loss(self._forward[0], x, y, generator=generator, copy=copy[0])
+
+
+def distributed(objective: Objective, together: Group, device: torch.device) -> nn.Module:
+    """`objective`, its gradients averaged over all processes; as it is if there is one, or nothing to learn."""
+    if together.local or not any(p.requires_grad for p in objective.parameters()):
+        return objective
+    devices = [device.index] if device.type == "cuda" else None
+    # Statistics of batch norm are the same everywhere already.
+    return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)

@@ -1,0 +1,72 @@
+"""What held-out images say of a network after an epoch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from netprobe.data import Data
+from netprobe.defenses.overfitting import INTERVAL, ROBUST
+from netprobe.guard import undisturbed
+from netprobe.outputs import widened
+from netprobe.passes import batch_size
+from netprobe.perturb import ImageGenerator
+from netprobe.perturb.attack import attack
+from netprobe.perturb.base import Perturbation
+from netprobe.perturb.objective import predict
+from netprobe.training.group import Group
+from netprobe.uncertainty import wilson
+
+CLEAN = "validation_accuracy"
+
+
+class Validation:
+    """Accuracy on `data` (None: there is none), clean and under `perturbation` (None: not asked), after any epoch.
+
+    The noise of attacks is the same every time, so that epochs are compared on equal terms.
+    """
+
+    def __init__(self, data: Data | None, perturbation: Perturbation | None, device: torch.device, seed: int) -> None:
+        self.data, self.perturbation, self.device, self.seed = data, perturbation, device, seed
+
+    @property
+    def criterion(self) -> str | None:
+        """The record whose largest value marks the best epoch."""
+        if self.data is None:
+            return None
+        return CLEAN if self.perturbation is None else ROBUST
+
+    def measure(self, model: nn.Module, together: Group, gradients: torch.dtype | None) -> dict:
+        """The records of an epoch, every process having done its share."""
+        if self.data is None:
+            return {}
+        rows = together.share(torch.arange(len(self.data)))
+        with undisturbed(model):
+            sums = self._sums(model, rows, gradients)
+        images, right, loss, standing = together.total(sums)
+        found = {"validation_loss": loss / images, CLEAN: right / images}
+        found[f"{CLEAN}_interval"] = list(wilson(int(right), int(images)))
+        if self.perturbation is not None:
+            found |= {ROBUST: standing / images, INTERVAL: list(wilson(int(standing), int(images)))}
+        return found
+
+    def _sums(self, model: nn.Module, rows: Tensor, gradients: torch.dtype | None) -> list[float]:
+        """Images, correct ones, their summed loss, and those that stand the attack."""
+        right, loss, standing = 0, 0.0, math.nan if self.perturbation is None else 0
+        slots = batch_size(self.data.shape, 2, self.device)
+        for part in rows.split(slots):
+            (batch,) = self.data.select(part).batches(len(part), self.device)
+            with torch.no_grad():
+                logits = widened(predict(model, batch.x))
+            correct = logits.argmax(1) == batch.y
+            right += int(correct.sum())
+            loss += float(cross_entropy(logits, batch.y, reduction="sum"))
+            if self.perturbation is not None and correct.any():
+                x, y = batch.x[correct], batch.y[correct]
+                generator = ImageGenerator(self.seed, part[correct.cpu()])
+                found = attack(self.perturbation, model, x, y, generator=generator, slots=slots, gradients=gradients)
+                standing += int((~found.fooled).sum())
+        return [len(rows), right, loss, standing]
