@@ -14,9 +14,8 @@ from torch import Tensor
 
 from netprobe.data import Data
 from netprobe.errors import NetprobeError, unknown
+from netprobe.recipes import AUGMENTATIONS, PADDINGS
 
-AUGMENTATIONS = ("none", "crop-flip")
-PADDINGS = ("zeros", "reflect")
 ORDER, CROP_FLIP = range(2)  # independent streams of one seed
 
 
