@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ def load(
     what : a name in `models.ARCHITECTURES`; `torchvision:NAME` or `timm:NAME` (random weights unless `weights=` or
         `pretrained=` asks their library for its own); `package.module:callable`; `path/to/file.py:callable`, which
         executes that file with its folder on the import path; a callable; or an nn.Module, of which a copy is made.
+        The path of a checkpoint that `netprobe train` wrote stands for itself, and needs nothing else.
         None with `unsafe` if the checkpoint is a pickled module.
     checkpoint : a file of torch.save or safetensors that holds a state dict, bare or under the usual names
         (`state_dict`, `model`, `net`, `model_state_dict`, ..., averages such as `ema` last), with or without the
@@ -72,6 +74,9 @@ def load(
     CheckpointError for a file that is missing, damaged, unsafe or does not fit; NetprobeError for anything else
     in the arguments. Both say what to change.
     """
+    if checkpoint is None and (own := _own(what)) is not None:
+        given = {"normalize": normalize, "num_classes": num_classes, "key": key, **arguments}
+        return _rebuilt(own, {name: value for name, value in given.items() if value is not None})
     asked = None if normalize is None else statistics(normalize)
     if what is None:
         given = arguments if num_classes is None else {"num_classes": num_classes, **arguments}
@@ -91,6 +96,25 @@ def load(
         **_file_record(checkpoint),
         "normalize": _numbers((model.normalize.mean, model.normalize.std)) if isinstance(model, Normalized) else None,
     }
+    return model
+
+
+def _own(what: object) -> Path | None:
+    """The path, if `what` is that of a checkpoint which says itself what it holds."""
+    if not isinstance(what, str | os.PathLike) or str(what).endswith(".py") or not Path(what).is_file():
+        return None
+    from netprobe.training.rebuilding import is_trained
+
+    return Path(what) if is_trained(Path(what)) else None
+
+
+def _rebuilt(path: Path, given: dict[str, Any]) -> nn.Module:
+    from netprobe.training.rebuilding import rebuilt
+
+    if given:
+        raise NetprobeError(f"{path} says itself what it holds: leave out {', '.join(given)}")
+    model = rebuilt(path)
+    model.netprobe_source |= _file_record(path)
     return model
 
 

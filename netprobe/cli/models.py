@@ -15,7 +15,7 @@ FORM = """A MODEL is [NAME=]WHAT[@CHECKPOINT][,SETTING=VALUE...].
 \b
   WHAT        resnet20 and other architectures of ours, torchvision:NAME, timm:NAME,
               package.module:callable or path/file.py:callable (which is executed);
-              or a bare checkpoint file, with --arch
+              or a bare checkpoint file, with --arch; one that `netprobe train` wrote needs nothing else
   CHECKPOINT  a state dict of torch.save or safetensors, wrapped or not
   SETTING     normalize, num_classes, key, or an argument of the architecture"""
 
@@ -36,10 +36,16 @@ def parse(text: str, arch: str | None = None) -> ModelArgument:
     name, body = _named(body)
     what, _, checkpoint = body.partition("@")
     if not checkpoint and ":" not in what and Path(what).suffix and Path(what).exists():
-        if arch is None:
+        if arch is None and not _says_what_it_holds(Path(what)):
             raise NetprobeError(f"{what!r} is a checkpoint; say what it holds: --arch resnet20, or resnet20@{what}")
-        what, checkpoint = arch, what
+        what, checkpoint = (arch, what) if arch else (what, "")
     return ModelArgument(name or _default_name(what, checkpoint), what, checkpoint or None, settings)
+
+
+def _says_what_it_holds(path: Path) -> bool:
+    from netprobe.training.rebuilding import is_trained
+
+    return is_trained(path)
 
 
 def _named(body: str) -> tuple[str, str]:
@@ -70,6 +76,8 @@ def normalization(text: str | None) -> Any:
 
 
 def _default_name(what: str, checkpoint: str) -> str:
+    if not checkpoint and Path(what).is_file():  # runs/natural/best.pt is called natural
+        return Path(what).resolve().parent.name if Path(what).stem in ("best", "last") else Path(what).stem
     return Path(checkpoint).stem if checkpoint else what.rpartition(":")[2].rpartition("/")[2]
 
 

@@ -10,16 +10,21 @@ from typing import Any
 
 import click
 
+from netprobe.recipes import PRESETS, Recipe
 from netprobe.settings import EvaluateSettings, ProbeSettings, WeightsSettings
 
 
-def flags_of(settings: type) -> Callable[[Callable], Callable]:
-    """Decorate a command with one flag for each field of the dataclass; its help is the field's."""
+def flags_of(settings: type, defaults: bool = True) -> Callable[[Callable], Callable]:
+    """Decorate a command with one flag for each field of the dataclass; its help is the field's.
+
+    Without `defaults` a flag that is not given is None: what it stands for is decided elsewhere.
+    """
     hints = typing.get_type_hints(settings)
 
     def decorate(command: Callable) -> Callable:
         for field in reversed(dataclasses.fields(settings)):
-            command = click.option(*_names(field, hints[field.name]), **_kind(field, hints[field.name]))(command)
+            options = _kind(field, hints[field.name]) | ({} if defaults else {"default": None, "show_default": False})
+            command = click.option(*_names(field, hints[field.name]), **options)(command)
         return command
 
     return decorate
@@ -35,12 +40,15 @@ def _kind(field: dataclasses.Field, hint: Any) -> dict[str, Any]:
     options = {"default": field.default, "help": field.metadata["help"], "show_default": field.default is not None}
     if bool in (hint, *typing.get_args(hint)):
         return options
-    return options | {"type": next((t for t in (int, float) if t in (hint, *typing.get_args(hint))), str)}
+    several = typing.get_origin(hint) is tuple  # written with commas, and read by the setting itself
+    number = None if several else next((t for t in (int, float) if t in (hint, *typing.get_args(hint))), None)
+    return options | {"type": number or str}
 
 
 probe_flags = flags_of(ProbeSettings)
 weights_flags = flags_of(WeightsSettings)
 evaluate_flags = flags_of(EvaluateSettings)
+recipe_flags = flags_of(Recipe, defaults=False)
 
 
 def data_flags(command: Callable, required: bool = True) -> Callable:
@@ -79,6 +87,15 @@ perturb_flag = click.option(
     multiple=True,
     metavar="[NAME=]SPEC",
     help="such as pgd:eps=8/255,steps=20 or noise=gaussian:std=0.1; repeatable; `netprobe perturbations` lists all",
+)
+
+
+preset_flag = click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    default="paper",
+    show_default=True,
+    help="values of the recipe's settings that are not given: those of the papers, or minutes on two cores",
 )
 
 

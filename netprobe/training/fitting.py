@@ -12,20 +12,17 @@ import torch
 from torch import nn
 
 from netprobe import data as datasets
-from netprobe.checkpoints import load
 from netprobe.data import Data
 from netprobe.data.stratify import stratified
 from netprobe.defenses import Defense, describe_defense, parse_defense
 from netprobe.defenses.overfitting import robust_overfitting
-from netprobe.errors import CheckpointError, NetprobeError
-from netprobe.guard import undisturbed
-from netprobe.models.sources import blueprint
-from netprobe.outputs import logits_of
+from netprobe.errors import CheckpointError
 from netprobe.passes import device_of
 from netprobe.recipes import Recipe, preset
 from netprobe.store import model_card, versions
 from netprobe.training.device_data import DeviceData
 from netprobe.training.group import group
+from netprobe.training.initial import check_fit, initial
 from netprobe.training.loop import Loop
 from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint
 from netprobe.training.trained import Trained, history_dataset
@@ -76,11 +73,11 @@ def fit(
     defense, together = parse_defense(defense), group()
     train = datasets.load(data, "train") if isinstance(data, str) else data
     recipe = _recipe(recipe, settings, defense, model, train)
-    network = _network(model, train, recipe.seed)
+    network = initial(model, train, recipe.seed)
     where = torch.device(device) if device is not None else _device(model, network)
     card = _card(network, train, defense, recipe)
     trained = defense.build(network).to(where)
-    _check(trained, train, where)
+    check_fit(trained, train, where)
     train, held_out = (train, validation) if validation is not None else _split(train, recipe)
     card["key"] = _key(card, trained, train, held_out)
     held_out_test = Validation(held_out, defense.validation_attack() if held_out else None, where, recipe.seed)
@@ -89,7 +86,8 @@ def fit(
     loop = Loop(defense, trained, _on_device(train, where, recipe), held_out_test, recipe, together, card, _made(out))
     if loop.folder is not None and (loop.folder / LAST).exists():
         _go_on(loop)
-    loop.run(name, progress)
+    with torch.random.fork_rng([where] if where.type == "cuda" else []):
+        loop.run(name, progress)
     return _trained(loop)
 
 
@@ -98,17 +96,6 @@ def _recipe(given: str | Recipe | None, settings: dict, defense: Defense, model:
         return given.with_settings(**settings)
     architecture = model if isinstance(model, str) else str(_source(model).get("what"))
     return preset(given or "paper", defense.name, architecture, data.shape).with_settings(**settings)
-
-
-def _network(model: str | nn.Module, data: Data, seed: int) -> nn.Module:
-    """A network of its own to train: built from the seed, or copied."""
-    if isinstance(model, nn.Module):
-        return copy.deepcopy(model)
-    plan = blueprint(model)
-    channels = {"in_channels": data.shape[0]} if data.kind == "image" and plan.takes("in_channels") else {}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return load(model, num_classes=data.num_classes if plan.may_take("num_classes") else None, **channels)
 
 
 def _device(model: str | nn.Module, network: nn.Module) -> torch.device:
@@ -140,21 +127,6 @@ def _key(card: dict[str, Any], model: nn.Module, data: Data, validation: Data | 
     recipe = {name: value for name, value in card["recipe"].items() if name not in IRRELEVANT}
     parts = [card["defense"], recipe, data.hash, validation and validation.hash, model_card(model)["sha256"]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _check(model: nn.Module, data: Data, device: torch.device) -> None:
-    """Refuse a network that cannot take these inputs, before any long work."""
-    (batch,) = data.select([0, len(data) - 1]).batches(2, device)
-    try:
-        with undisturbed(model), torch.no_grad():
-            logits = logits_of(model(batch.x), 2)
-    except RuntimeError as error:
-        raise NetprobeError(f"the network cannot take inputs of shape {data.shape} ({data.name}): {error}") from error
-    if logits.shape[1] < data.num_classes:
-        raise NetprobeError(
-            f"the network has {logits.shape[1]} outputs for the {data.num_classes} classes of {data.name}: "
-            f"build it with num_classes={data.num_classes}"
-        )
 
 
 def _split(data: Data, recipe: Recipe) -> tuple[Data, Data | None]:

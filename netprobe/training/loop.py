@@ -110,7 +110,7 @@ class Loop:
         epoch, recipe, positions = self.progress.epoch, self.recipe, self.together.share(batch)
         x, y = self.data.batch(positions, epoch)
         generator = ImageGenerator(recipe.seed, positions + epoch * len(self.data))  # fresh noise every epoch
-        torch.manual_seed(_mixed(recipe.seed, self._steps_done, self.together.rank))  # dropout and the like
+        self._seed(_mixed(recipe.seed, self._steps_done, self.together.rank))
         self.model.train()
         with self._autocast(), contextlib.nullcontext() if self.optimizer else torch.no_grad():
             terms = self.objective(x, y, generator, [self.live.refresh() if self.live else self.model])
@@ -118,6 +118,12 @@ class Loop:
         if self.optimizer is not None:
             # Gradients are averaged over processes, whose parts of a last batch may differ in size.
             self._update(terms["loss"] * (len(positions) * self.together.size / len(batch)))
+
+    def _seed(self, seed: int) -> None:
+        """Of dropout and the like. Not `torch.manual_seed`: without a GPU that queues a call for one, every step."""
+        torch.default_generator.manual_seed(seed)
+        if self.data.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _update(self, loss: Tensor) -> None:
         set_rates(self.optimizer, *self._rates())

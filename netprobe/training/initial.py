@@ -1,0 +1,50 @@
+"""The network that training starts from."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from netprobe.checkpoints import load
+from netprobe.data import Data
+from netprobe.errors import NetprobeError
+from netprobe.guard import undisturbed
+from netprobe.models.sources import blueprint
+from netprobe.outputs import logits_of
+
+
+def initial(model: str | nn.Module, data: Data, seed: int, **arguments: Any) -> nn.Module:
+    """A network of its own to train: a copy of a module, or one built by name with random weights from the seed.
+
+    What is built gets the classes of the data and, where it can be told, the number of its channels. `arguments` are
+    those of `netprobe.load`, such as normalize or checkpoint.
+    """
+    if isinstance(model, nn.Module):
+        return copy.deepcopy(model)
+    plan = blueprint(model)
+    fitting: dict[str, Any] = {}
+    if plan.may_take("num_classes"):
+        fitting["num_classes"] = data.num_classes
+    if data.kind == "image" and plan.takes("in_channels"):
+        fitting["in_channels"] = data.shape[0]
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        return load(model, **(fitting | arguments))
+
+
+def check_fit(model: nn.Module, data: Data, device: torch.device) -> None:
+    """Refuse a network that cannot take these inputs or name these classes, before any long work."""
+    (batch,) = data.select([0, len(data) - 1]).batches(2, device)
+    try:
+        with undisturbed(model), torch.no_grad():
+            logits = logits_of(model(batch.x), 2)
+    except RuntimeError as error:
+        raise NetprobeError(f"the network cannot take inputs of shape {data.shape} ({data.name}): {error}") from error
+    if logits.shape[1] < data.num_classes:
+        raise NetprobeError(
+            f"the network has {logits.shape[1]} outputs for the {data.num_classes} classes of {data.name}: "
+            f"build it with num_classes={data.num_classes}"
+        )
