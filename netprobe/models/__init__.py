@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from netprobe.models.cnn import digits_cnn, mnist_cnn
+from netprobe.models.madry import madry_cnn
 from netprobe.models.mlp import mlp
 from netprobe.models.normalize import STATISTICS, Normalize, Normalized
 from netprobe.models.resnet import resnet18
@@ -20,6 +21,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     for architecture in (
         digits_cnn,
         mnist_cnn,
+        madry_cnn,
         mlp,
         resnet18,
         vgg16,

@@ -10,18 +10,20 @@ import torch
 from torch import nn
 
 from netprobe.errors import NetprobeError
-from netprobe.models import ARCHITECTURES, digits_cnn, resnet18, resnet32_thin, vgg16
+from netprobe.models import ARCHITECTURES, digits_cnn, madry_cnn, resnet18, resnet32_thin, vgg16
 from netprobe.models.resnet_cifar import PadShortcut
 from netprobe.models.resnet_thin import PoolShortcut
 
 INPUTS = {name: (3, 32, 32) for name in ARCHITECTURES} | {
     "digits_cnn": (1, 8, 8),
     "mnist_cnn": (1, 28, 28),
+    "madry_cnn": (1, 28, 28),
     "mlp": (1, 8, 8),
 }
 PARAMETERS = {
     "digits_cnn": 35_674,
     "mnist_cnn": 288_170,
+    "madry_cnn": 3_274_634,
     "mlp": 50_826,
     "resnet18": 11_173_962,
     "vgg16": 14_728_266,
@@ -87,6 +89,22 @@ def test_mlp_takes_any_number_of_values():
     assert [type(layer).__name__ for layer in model] == ["Flatten", *["Linear", "ReLU"] * 3, "Linear"]
     assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
     assert sum(p.numel() for p in ARCHITECTURES["mlp"](in_features=784).parameters()) == 235_146
+
+
+def test_madrys_network_step_by_step():
+    model, x = madry_cnn(), torch.rand(2, 1, 28, 28)
+    weights = model.state_dict()
+    assert [name for name in weights if name.endswith("weight")] == [
+        f"{layer}.weight" for layer in ("conv1", "conv2", "linear1", "linear2")
+    ]
+    h = x
+    for layer in ("conv1", "conv2"):  # "same": 28 and 14 pixels stay 28 and 14, then are halved
+        h = nn.functional.conv2d(h, weights[f"{layer}.weight"], weights[f"{layer}.bias"], padding="same")
+        h = nn.functional.max_pool2d(h.relu(), 2)
+    assert h.shape == (2, 64, 7, 7)
+    h = (h.flatten(1) @ weights["linear1.weight"].T + weights["linear1.bias"]).relu()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), h @ weights["linear2.weight"].T + weights["linear2.bias"])
 
 
 def test_resnet18_names_in_run_order():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from netprobe import checkpoints
 from netprobe.errors import NetprobeError
 from netprobe.models import ARCHITECTURES
 from netprobe.models.sources import blueprint, unwrapped
@@ -215,6 +216,14 @@ def test_torchvision_by_name_without_download():
     model = build("torchvision:squeezenet1_1", 4).eval()
     with torch.no_grad():
         assert model(torch.rand(1, 3, 64, 64)).shape == (1, 4)
+
+
+def test_efficientnet_of_torchvision_with_ten_classes():
+    model = checkpoints.load("torchvision:efficientnet_b0", num_classes=10)
+    # 1000 x 1280 weights and 1000 biases of the 5,288,548 parameters of its paper's network give way to ten rows.
+    assert sum(p.numel() for p in model.parameters()) == 5_288_548 - 990 * 1281
+    with torch.no_grad():
+        assert model(torch.rand(2, 3, 64, 64)).shape == (2, 10)
 
 
 def test_torchvision_mistakes():
