@@ -103,7 +103,7 @@ def _laid_out(images: Tensor, channels_last: bool) -> Tensor:
 
 def _as_images(x: Tensor) -> Tensor:
     """The inverse of `_laid_out`, without a copy: (B, C, H, W), whose memory keeps its format."""
-    return x[:, 0].permute(0, 3, 1, 2) if x.shape[1] == 1 else x[..., 0]
+    return x[..., 0] if x.shape[-1] == 1 else x[:, 0].permute(0, 3, 1, 2)
 
 
 def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:

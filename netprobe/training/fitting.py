@@ -38,7 +38,7 @@ def fit(
     data: str | Data,
     recipe: str | Recipe | None = None,
     *,
-    validation: Data | None = None,
+    validation: Data | float | None = None,
     out: str | Path | None = None,
     device: str | torch.device | None = None,
     progress: bool = True,
@@ -55,7 +55,7 @@ def fit(
         require a gradient stay bit for bit as they are; all modules are in train mode during updates.
     data : training images, or the name of a set, of which the part "train" is taken.
     recipe : a `Recipe`, or a preset: "paper" (the default) or "quick"; `settings` change single fields of it.
-    validation : images to choose the best epoch by. By default the recipe's share of `data`, held out.
+    validation : images to choose the best epoch by, or the share of `data` to hold out for that; default: the recipe's.
     out : a folder for last.pt (to go on from), best.pt and history.jsonl. The same call goes on from there, also after
         a kill at any moment, and on a CPU ends with the weights, bit for bit, that an undisturbed run ends with.
     device : by default where the model is, and a GPU for a model given by name if there is one.
@@ -72,13 +72,15 @@ def fit(
     """
     defense, together = parse_defense(defense), group()
     train = datasets.load(data, "train") if isinstance(data, str) else data
+    if isinstance(validation, int | float):
+        settings["validation"] = validation
     recipe = _recipe(recipe, settings, defense, model, train)
     network = initial(model, train, recipe.seed)
     where = torch.device(device) if device is not None else _device(model, network)
     card = _card(network, train, defense, recipe)
     trained = defense.build(network).to(where)
     check_fit(trained, train, where)
-    train, held_out = (train, validation) if validation is not None else _split(train, recipe)
+    train, held_out = (train, validation) if isinstance(validation, Data) else _split(train, recipe)
     card["key"] = _key(card, trained, train, held_out)
     held_out_test = Validation(held_out, defense.validation_attack() if held_out else None, where, recipe.seed)
     if recipe.channels_last and train.kind == "image":

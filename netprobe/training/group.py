@@ -93,20 +93,34 @@ def synced(model: nn.Module, together: Group) -> Iterator[None]:
 
 def _normalized(norm: _BatchNorm, x: Tensor) -> Tensor:
     """What `norm` makes of x (N, C, ...), its mean and variance taken over the rows of every process."""
-    from torch.distributed.nn.functional import all_reduce
-
     if not norm.training:
         return batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     over = [0, *range(2, x.ndim)]
     shape = [1, -1] + [1] * (x.ndim - 2)
-    count = all_reduce(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
-    mean = all_reduce(x.sum(over)) / count
+    count = _Sum.apply(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+    mean = _Sum.apply(x.sum(over)) / count
     centred = x - mean.view(shape)
-    variance = all_reduce(centred.square().sum(over)) / count
+    variance = _Sum.apply(centred.square().sum(over)) / count
     if norm.track_running_stats:
         _track(norm, mean.detach(), variance.detach() * (count / (count - 1)))
     y = centred * torch.rsqrt(variance + norm.eps).view(shape)
     return y * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else y
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; each process's part has a share in the loss of every other."""
+
+    @staticmethod
+    def forward(ctx: object, part: Tensor) -> Tensor:
+        total = part.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 @torch.no_grad()

@@ -30,5 +30,4 @@ def distributed(objective: Objective, together: Group, device: torch.device) -> 
     if together.local or not any(p.requires_grad for p in objective.parameters()):
         return objective
     devices = [device.index] if device.type == "cuda" else None
-    # Statistics of batch norm are the same everywhere already.
-    return DistributedDataParallel(objective, device_ids=devices, broadcast_buffers=False)
+    return DistributedDataParallel(objective, device_ids=devices)

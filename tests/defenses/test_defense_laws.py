@@ -1,0 +1,147 @@
+"""What holds for every defense, and what each must be where it is known in closed form."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from netprobe.defenses import DEFENSES, parse_defense
+from netprobe.perturb import ImageGenerator
+from netprobe.perturb.attack_copy import LiveCopy
+from netprobe.training import fit
+
+WITHOUT_CHANGE = ["natural", "pgd-at:eps=0", "fast:eps=0", "trades:beta=0", "gaussian:std=0"]
+ATTACKING = ["pgd-at:eps=0.1,steps=3", "fast:eps=0.1", "trades:eps=0.1,steps=3"]
+SOME = ["natural", *ATTACKING, "gaussian:std=0.1"]
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4 * 3, 3)
+    )
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(6, 2, 4, 3, generator=generator), torch.arange(6) % 3
+
+
+def terms(spec, network, batch, live=None):
+    defense = parse_defense(spec)
+    live = LiveCopy(network, batch[0]).module if live is None else live
+    return defense.loss(network.train(), *batch, generator=ImageGenerator(0, range(6)), copy=live)
+
+
+def test_every_defense_is_among_those_tested_here():
+    assert {spec.partition(":")[0] for spec in SOME} == set(DEFENSES)
+
+
+@pytest.mark.parametrize("spec", WITHOUT_CHANGE)
+def test_with_nothing_to_defend_against_it_is_natural_training(spec, network, batch):
+    x, y = batch
+    expected = cross_entropy(copy.deepcopy(network).train()(x), y)
+    torch.testing.assert_close(terms(spec, network, batch)["loss"], expected)
+
+
+@pytest.mark.parametrize("spec", SOME)
+def test_the_loss_is_a_mean_over_images(spec, network, batch):
+    found = terms(spec, network, batch)
+    assert found["loss"].shape == ()
+    assert found["logits"].shape == (6, 3)
+
+
+@pytest.mark.parametrize("spec", SOME)
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_making_a_loss_leaves_parameters_and_flags_as_they_are(spec, mode, network, batch):
+    if mode == "train" and spec not in ATTACKING:
+        pytest.skip("does not attack")
+    network[0].weight.requires_grad_(False)
+    before = copy.deepcopy(network.state_dict())
+    terms(f"{spec},mode=train" if mode == "train" else spec, network, batch)["loss"].backward()
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert parameter.requires_grad == (name != "0.weight")
+        assert (parameter.grad is not None) == (name != "0.weight")
+
+
+@pytest.mark.parametrize("spec", ATTACKING)
+def test_crafting_in_eval_mode_leaves_batch_norm_alone_and_in_train_mode_moves_it(spec, network, batch):
+    updates = 2 if spec.startswith("trades") else 1  # forward passes in the loss itself
+    terms(spec, network, batch)
+    assert network[1].num_batches_tracked == updates
+    terms(f"{spec},mode=train", network, batch)
+    assert network[1].num_batches_tracked > 2 * updates
+
+
+@pytest.mark.parametrize("spec", ATTACKING)
+def test_what_is_trained_on_is_worse_than_the_clean_images(spec, network, batch):
+    worse = terms(spec, copy.deepcopy(network), batch)["loss"]
+    assert worse > terms("natural", network, batch)["loss"]
+
+
+def test_r_fgsm_is_one_step_from_a_random_point_clipped_twice(network, batch):
+    x, y = batch
+    seen = []
+    network.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    live = LiveCopy(network, x).module
+    terms("fast:eps=0.1,step_size=0.13", network, batch, live)
+    drawn = ImageGenerator(0, range(6)).block("random", x.shape)
+    start = (x + 0.1 * (2 * drawn - 1)).clamp(0, 1)
+    point = start.clone().requires_grad_()
+    cross_entropy(live(point), y, reduction="sum").backward()
+    expected = (x + (start - x + 0.13 * point.grad.sign()).clamp(-0.1, 0.1)).clamp(0, 1)
+    torch.testing.assert_close(seen[-1], expected)
+
+
+def test_r_fgsm_with_no_step_is_training_on_uniform_noise(network, batch):
+    x, y = batch
+    drawn = ImageGenerator(0, range(6)).block("random", x.shape)
+    expected = cross_entropy(copy.deepcopy(network).train()((x + 0.1 * (2 * drawn - 1)).clamp(0, 1)), y)
+    torch.testing.assert_close(terms("fast:eps=0.1,step_size=0", network, batch)["loss"], expected)
+
+
+def test_trades_is_cross_entropy_and_a_divergence_whose_gradient_reaches_both_arguments(network, batch):
+    x, y = batch
+    seen, live = [], LiveCopy(network, x).module
+    network.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    found = terms("trades:eps=0.1,steps=3,beta=6", network, batch, live)
+    found["loss"].backward()
+    ours = network[0].weight.grad.clone()
+    assert len(seen) == 2
+    reference = copy.deepcopy(network).train()
+    reference.zero_grad()
+    clean, there = [reference(part) for part in (seen[0], seen[1])]
+    spread = nn.KLDivLoss(reduction="sum")(there.log_softmax(1), clean.softmax(1)) / len(x)
+    (cross_entropy(clean, y) + 6 * spread).backward()
+    assert found["divergence"] > 0
+    torch.testing.assert_close(found["divergence"], spread)
+    torch.testing.assert_close(ours, reference[0].weight.grad, rtol=1e-4, atol=1e-6)  # ours is made in float64
+
+
+def test_trades_looks_for_its_point_inside_the_ball_and_the_box(network, batch):
+    defense = parse_defense("trades:eps=0.1,steps=4")
+    x, _ = batch
+    found = defense.farthest(network, x, ImageGenerator(0, range(6)), LiveCopy(network, x).module)
+    assert (found - x).abs().max() <= 0.1 + 1e-6
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+@pytest.mark.parametrize("spec", SOME)
+def test_it_overfits_eight_images(spec, tiny_digits):
+    trained = fit(
+        spec.replace("0.1", "0.02"),
+        "digits_cnn",
+        tiny_digits,
+        epochs=60,
+        batch_size=8,
+        lr=0.05,
+        schedule="constant",
+        validation=0,
+        progress=False,
+    )
+    assert trained.history["accuracy"][-1] == 1
