@@ -31,9 +31,10 @@ _PUBLIC = {
     "netprobe.plots": [
         "plot_accuracy", "plot_alpha", "plot_batch_norm", "plot_batch_norm_drift", "plot_cka",
         "plot_correlation_shift", "plot_corruption_error", "plot_corruption_table", "plot_effective_rank",
-        "plot_filter_hoyer", "plot_gradcam", "plot_loss_landscape", "plot_minimum_norm",
+        "plot_filter_hoyer", "plot_gradcam", "plot_learning_curves", "plot_loss_landscape", "plot_minimum_norm",
         "plot_operator_norm", "plot_perturbation_spectrum", "plot_psr", "plot_psr_ridge", "plot_robustness_curve",
         "plot_singular_values", "plot_snr", "plot_sparsity", "plot_spectrum", "plot_tail_fatness",
+        "plot_training_loss",
     ],
     "netprobe.preflight": ["check"],
     "netprobe.probing": ["Interrupted", "gather", "merge", "probe"],

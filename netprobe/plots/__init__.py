@@ -12,6 +12,7 @@ from netprobe.plots.drawing import save, style
 from netprobe.plots.effective_rank import plot_effective_rank
 from netprobe.plots.filter_hoyer import plot_filter_hoyer
 from netprobe.plots.gradcam import plot_gradcam
+from netprobe.plots.learning_curves import plot_learning_curves
 from netprobe.plots.loss_landscape import plot_loss_landscape
 from netprobe.plots.minimum_norm import plot_minimum_norm
 from netprobe.plots.operator_norm import plot_operator_norm
@@ -24,6 +25,7 @@ from netprobe.plots.snr import plot_snr
 from netprobe.plots.sparsity import plot_sparsity
 from netprobe.plots.spectrum import plot_spectrum
 from netprobe.plots.tail_fatness import plot_tail_fatness
+from netprobe.plots.training_loss import plot_training_loss
 
 __all__ = [
     "plot_accuracy",
@@ -37,6 +39,7 @@ __all__ = [
     "plot_effective_rank",
     "plot_filter_hoyer",
     "plot_gradcam",
+    "plot_learning_curves",
     "plot_loss_landscape",
     "plot_minimum_norm",
     "plot_operator_norm",
@@ -49,6 +52,7 @@ __all__ = [
     "plot_sparsity",
     "plot_spectrum",
     "plot_tail_fatness",
+    "plot_training_loss",
     "save",
     "style",
 ]

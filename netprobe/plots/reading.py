@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from netprobe.errors import NetprobeError, unknown
 from netprobe.groups import NOT_A_MODEL
 
 OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "corruptions", "landscape")  # what `npb.evaluate` gives
+OF_TRAINING = ("history",)  # what `npb.fit` gives
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
 
 # What every plot of a metric reads; a Dataset without it is of another metric.
@@ -27,6 +28,7 @@ DRAWN = {
     "evaluation": ("accuracy", "margin"),
     "filters": ("hoyer", "hoyer_filter"),
     "gradcam": ("map", "predicted"),
+    "history": ("loss", "accuracy"),
     "hoyer": ("hoyer",),
     "landscape": ("loss", "along", "across"),
     "minimum_norm": ("mean", "median", "success"),
@@ -38,7 +40,12 @@ DRAWN = {
     "worst_case": ("worst_accuracy",),
 }
 
-_EVALUATES = dict.fromkeys(OF_EVALUATION, "evaluate") | {"landscape": "loss_landscape"}
+_GIVEN_BY = {
+    **dict.fromkeys(OF_EVALUATION, "evaluate"),
+    "landscape": "loss_landscape",
+    **dict.fromkeys(OF_TRAINING, "fit"),
+    **dict.fromkeys(OF_WEIGHTS, "weights.analyse"),
+}
 
 
 class Measured(NamedTuple):
@@ -59,15 +66,22 @@ def models_with(results: xr.DataTree, metric: str) -> list[str]:
     return [name for name in models_of(results) if metric in results[name].children]
 
 
-def measured(results: xr.DataTree | xr.Dataset, metric: str, models: Iterable[str] | None = None) -> list[Measured]:
-    """The Datasets of `metric`: of all models of a tree, of the named ones, or the one Dataset given."""
+def measured(
+    results: xr.DataTree | xr.Dataset | Mapping[str, xr.Dataset], metric: str, models: Iterable[str] | None = None
+) -> list[Measured]:
+    """The Datasets of `metric`: of all models of a tree, of the named ones, or those given, alone or by name."""
     if isinstance(results, xr.Dataset):
         every = [Measured(str(results.attrs.get("model", "")), 0, results)]
+    elif not isinstance(results, xr.DataTree):
+        everyone = list(results)
+        every = [Measured(name, everyone.index(name), results[name]) for name in _named_ones(everyone, models)]
     elif metric in results.children:  # the node of one model
         every = [Measured(results.name or "", 0, results[metric].to_dataset())]
     else:
         everyone, wanted = models_of(results), _wanted(results, metric, models)
         every = [Measured(name, everyone.index(name), results[name][metric].to_dataset()) for name in wanted]
+    if not every:
+        raise NetprobeError(f"there is nothing to draw: give the {metric!r} of a model or more")
     for entry in every:
         for name in DRAWN[metric]:
             variable(entry.data, name)
@@ -75,11 +89,16 @@ def measured(results: xr.DataTree | xr.Dataset, metric: str, models: Iterable[st
 
 
 def _wanted(results: xr.DataTree, metric: str, models: Iterable[str] | None) -> list[str]:
-    everyone = models_of(results)
-    wanted = everyone if models is None else [models] if isinstance(models, str) else list(models)
+    wanted = _named_ones(models_of(results), models)
+    _require(metric, wanted, models_with(results, metric), results)
+    return wanted
+
+
+def _named_ones(everyone: Sequence[str], models: Iterable[str] | None) -> list[str]:
+    """`models`, each of them one of `everyone`; None is everyone."""
+    wanted = list(everyone) if models is None else [models] if isinstance(models, str) else list(models)
     for name in set(wanted) - set(everyone):
         raise unknown("model", name, everyone, "Name models of these results.")
-    _require(metric, wanted, models_with(results, metric), results)
     return wanted
 
 
@@ -89,8 +108,8 @@ def _require(metric: str, wanted: Sequence[str], having: Sequence[str], results:
         return
     there = sorted({metric for name in models_of(results) for metric in results[name].children})
     remedy = f"probe again with metrics=[..., {metric!r}]"
-    if metric in OF_WEIGHTS + OF_EVALUATION:
-        remedy = f"add it with npb.{'weights.analyse' if metric in OF_WEIGHTS else _EVALUATES[metric]}"
+    if metric in _GIVEN_BY:
+        remedy = f"add it with npb.{_GIVEN_BY[metric]}"
     narrower = f" or draw only models={having}" if having else ""
     raise NetprobeError(
         f"these results have no {metric!r} for {', '.join(map(repr, lacking)) or 'any model'} "

@@ -15,7 +15,7 @@ from synthetic_results import SITES, synthetic_results
 from netprobe import plots
 from netprobe.errors import NetprobeError
 from netprobe.plots.drawing import INK
-from netprobe.plots.reading import OF_EVALUATION, OF_WEIGHTS
+from netprobe.plots.reading import OF_EVALUATION, OF_TRAINING, OF_WEIGHTS
 
 METRIC = {
     "plot_accuracy": "accuracy",
@@ -29,6 +29,7 @@ METRIC = {
     "plot_effective_rank": "singular_values",
     "plot_filter_hoyer": "filters",
     "plot_gradcam": "gradcam",
+    "plot_learning_curves": "history",
     "plot_loss_landscape": "landscape",
     "plot_minimum_norm": "minimum_norm",
     "plot_operator_norm": "singular_values",
@@ -41,6 +42,7 @@ METRIC = {
     "plot_sparsity": "hoyer",
     "plot_spectrum": "spectrum",
     "plot_tail_fatness": "singular_values",
+    "plot_training_loss": "history",
 }
 SHARED_SITES = ("plot_psr_ridge", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
 PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_loss_landscape")  # colours mean numbers there, not models
@@ -178,6 +180,7 @@ def test_a_missing_metric_is_named_with_the_remedy(name, results):
     )
     remedy = "npb.weights.analyse" if metric in OF_WEIGHTS else rf"metrics=\[\.\.\., '{metric}'\]"
     remedy = {"landscape": "npb.loss_landscape"}.get(metric, "npb.evaluate") if metric in OF_EVALUATION else remedy
+    remedy = "npb.fit" if metric in OF_TRAINING else remedy
     with pytest.raises(NetprobeError, match=rf"no '{metric}' for 'natural'.*{remedy}"):
         draw(name, rest)
     assert not plt.get_fignums()

@@ -1,0 +1,103 @@
+"""What is drawn of a training is what is in its history."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.colors import to_hex
+from numpy.testing import assert_array_equal
+
+from netprobe import plots
+from netprobe.errors import NetprobeError
+
+BLUE, ORANGE = "#0072b2", "#d55e00"
+ACCURACIES = ("accuracy", "validation_accuracy", "validation_robust_accuracy")
+
+
+@pytest.fixture
+def robust(results) -> xr.Dataset:
+    return results["robust"]["history"].to_dataset()
+
+
+def legend(ax: plt.Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def curves(ax: plt.Axes) -> list[plt.Line2D]:
+    return [line for line in ax.lines if len(line.get_xdata()) > 1]
+
+
+def marks(ax: plt.Axes) -> list[plt.Line2D]:
+    return [line for line in ax.lines if len(line.get_xdata()) == 1]
+
+
+def test_accuracies_with_their_intervals_and_the_best_epoch(robust):
+    ax = plots.plot_learning_curves(robust)
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_ylim()) == ("Epoch", "Accuracy", (0, 1.02))
+    assert legend(ax) == [
+        "Training accuracy", "Validation accuracy", "Robust validation accuracy", "Best epoch"
+    ]  # fmt: skip
+    for line, style, name in zip(curves(ax), (":", "--", "-"), ACCURACIES, strict=True):
+        assert_array_equal(line.get_xdata(), np.arange(1, 13))
+        assert_array_equal(line.get_ydata(), robust[name].values)
+        assert line.get_linestyle() == style
+    for band, name in zip(ax.collections[1:], ACCURACIES[1:], strict=True):
+        drawn = np.unique(band.get_paths()[0].vertices[:, 1])
+        assert_array_equal(drawn, np.unique(robust[f"{name}_interval"].values))
+    (best,) = marks(ax)
+    epoch = robust.attrs["best_epoch"]
+    assert 1 < epoch < 12
+    assert best.get_xdata() == [epoch]
+    assert best.get_ydata() == [robust["validation_robust_accuracy"].max()]
+
+
+def test_loss_of_training_and_of_validation(robust):
+    ax = plots.plot_training_loss(robust)
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_ylim()[0]) == ("Epoch", "Loss (nat)", 0)
+    assert legend(ax) == ["Training loss", "Validation loss"]
+    for line, style, name in zip(ax.lines, ["-", "--"], ("loss", "validation_loss"), strict=True):
+        assert_array_equal(line.get_ydata(), robust[name].values)
+        assert line.get_linestyle() == style
+
+
+@pytest.mark.parametrize("draw", [plots.plot_learning_curves, plots.plot_training_loss])
+def test_histories_by_name(results, draw):
+    histories = {
+        f"pgd-at:eps={k}/255": results[name]["history"].to_dataset() for k, name in ((4, "natural"), (8, "robust"))
+    }
+    ax = draw(histories)
+    assert legend(ax)[:2] == list(histories)
+    assert [to_hex(text.get_color()) for text in ax.get_legend().get_lines()[:2]] == [BLUE, ORANGE]
+    chosen = draw(histories, models=["pgd-at:eps=8/255"])
+    assert {to_hex(line.get_color()) for line in chosen.lines} == {ORANGE}
+    with pytest.raises(NetprobeError, match="unknown model 'pgd': did you mean 'pgd-at"):
+        draw(histories, models=["pgd"])
+    with pytest.raises(NetprobeError, match="nothing to draw: give the 'history'"):
+        draw({})
+
+
+def test_training_without_validation_marks_no_best_epoch(robust):
+    bare = robust[["loss", "accuracy", "lr"]].assign_attrs(criterion="none: the last", best_epoch=12)
+    ax = plots.plot_learning_curves(bare)
+    assert legend(ax) == ["Training accuracy"] and not marks(ax)
+    assert legend(plots.plot_training_loss(bare)) == ["Training loss"]
+
+
+def test_what_was_never_measured_is_not_in_the_legend(results):
+    ax = plots.plot_learning_curves(results["natural"]["history"].to_dataset())  # robust accuracy is NaN there
+    assert legend(ax) == ["Training accuracy", "Validation accuracy", "Best epoch"]
+
+
+def test_a_history_read_from_disk_draws_the_same(robust, tmp_path):
+    robust.to_netcdf(tmp_path / "history.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "history.nc", engine="h5netcdf") as read:
+        (best,) = marks(plots.plot_learning_curves(read))
+    assert best.get_xdata() == [robust.attrs["best_epoch"]]
+
+
+def test_one_epoch_is_a_point(robust):
+    ax = plots.plot_learning_curves(robust.isel(epoch=[0]).assign_attrs(best_epoch=1))
+    assert all(line.get_marker() == "." for line in ax.lines[:3])
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
