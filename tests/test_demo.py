@@ -9,7 +9,7 @@ from netprobe.store import open_results
 
 
 def test_the_demo_shows_what_adversarial_training_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "EPOCHS", 6)
+    monkeypatch.setattr(demo, "RECIPE", demo.RECIPE.with_settings(epochs=6))
     tree = demo.demo(tmp_path, progress=False)
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert open_results(tmp_path / "results.nc").identical(tree)

@@ -16,7 +16,7 @@ from netprobe.data import Data
 from netprobe.data.stratify import stratified
 from netprobe.defenses import Defense, describe_defense, parse_defense
 from netprobe.defenses.overfitting import robust_overfitting
-from netprobe.errors import CheckpointError
+from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.passes import device_of
 from netprobe.recipes import Recipe, preset
 from netprobe.store import model_card, versions
@@ -82,6 +82,8 @@ def fit(
     check_fit(trained, train, where)
     train, held_out = (train, validation) if isinstance(validation, Data) else _split(train, recipe)
     card["key"] = _key(card, trained, train, held_out)
+    if held_out is None and (recipe.schedule == "plateau" or recipe.patience):
+        raise NetprobeError("schedule='plateau' and patience look at validation images: give validation above 0")
     held_out_test = Validation(held_out, defense.validation_attack() if held_out else None, where, recipe.seed)
     if recipe.channels_last and train.kind == "image":
         trained = trained.to(memory_format=torch.channels_last)

@@ -37,6 +37,8 @@ def initial(model: str | nn.Module, data: Data, seed: int, **arguments: Any) -> 
 
 def check_fit(model: nn.Module, data: Data, device: torch.device) -> None:
     """Refuse a network that cannot take these inputs or name these classes, before any long work."""
+    if len(data) < 2:
+        raise NetprobeError("training needs two images or more: batch norm cannot normalise a single one")
     (batch,) = data.select([0, len(data) - 1]).batches(2, device)
     try:
         with undisturbed(model), torch.no_grad():

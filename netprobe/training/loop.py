@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,9 @@ class Loop:
         """The network whose accuracy counts: the average of the weights, if there is one."""
         return self.model if self.averaged is None else self.averaged.module
 
-    @property
+    @functools.cached_property
     def steps_per_epoch(self) -> int:
+        """The same in every epoch, whatever the order of the images."""
         return len(self._batches(0))
 
     def run(self, name: str, progress: bool) -> None:
@@ -88,8 +90,7 @@ class Loop:
                 while self.progress.epoch < self.recipe.epochs and self.progress.stopped is None:
                     self._epoch(bar)
             except KeyboardInterrupt:
-                if self.folder is not None and self.together.local:
-                    self._save()
+                self._keep_interrupted()
                 raise
 
     def _epoch(self, bar: tqdm) -> None:
@@ -104,7 +105,13 @@ class Loop:
                 looked = self._look(bar, looked)
                 self._save_if_due()
         self._look(bar, looked)
-        self._close_epoch()
+        with undivided():
+            self._close_epoch()
+
+    def _keep_interrupted(self) -> None:
+        if self.folder is not None and self.together.local:
+            self.tally.look(self._steps_done, self._remedy())
+            self._save()
 
     def _step(self, batch: Tensor) -> None:
         epoch, recipe, positions = self.progress.epoch, self.recipe, self.together.share(batch)
@@ -118,6 +125,8 @@ class Loop:
         if self.optimizer is not None:
             # Gradients are averaged over processes, whose parts of a last batch may differ in size.
             self._update(terms["loss"] * (len(positions) * self.together.size / len(batch)))
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
 
     def _seed(self, seed: int) -> None:
         """Of dropout and the like. Not `torch.manual_seed`: without a GPU that queues a call for one, every step."""
@@ -126,7 +135,7 @@ class Loop:
             torch.cuda.manual_seed(seed)
 
     def _update(self, loss: Tensor) -> None:
-        set_rates(self.optimizer, *self._rates())
+        set_rates(self.optimizer, *self._rates(self._steps_done))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.recipe.clip:
@@ -134,13 +143,11 @@ class Loop:
             clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.model)
 
-    def _rates(self) -> tuple[float, float]:
+    def _rates(self, step: int) -> tuple[float, float]:
         criterion = self.validation.criterion
         past = [record[criterion] for record in self.history] if criterion else []
-        return rates(self.recipe, self._steps_done, self.steps_per_epoch, past)
+        return rates(self.recipe, step, self.steps_per_epoch, past)
 
     @property
     def _steps_done(self) -> int:
@@ -201,11 +208,11 @@ class Loop:
         images, seconds = self.tally.sums["images"], self.progress.seconds
         return {
             "epoch": self.progress.epoch + 1,
-            "lr": self._rates()[0],
+            "lr": self._rates(self._steps_done - 1)[0],
             **self.tally.means(),
             **self.validation.measure(self.result, self.together, self._gradients()),
             "seconds": seconds,
-            "images_per_second": images / max(seconds, 1e-9),
+            "images_per_second": images / max(seconds, 1e-9),  # of all processes together
         }
 
     def _improved(self) -> bool:

@@ -28,7 +28,7 @@ RECORDS = {
         "share of held-out images that are right at every step of the validation attack",
     ),
     "seconds": ("time", "s", "spent in training steps"),
-    "images_per_second": ("speed", "1/s", "training images a second, of this process"),
+    "images_per_second": ("speed", "1/s", "training images a second, all processes together"),
 }
 INTERVALS = ("validation_accuracy", "validation_robust_accuracy")
 NOTHING = [float("nan")] * 2

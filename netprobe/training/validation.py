@@ -48,9 +48,9 @@ class Validation:
             sums = self._sums(model, rows, gradients)
         images, right, loss, standing = together.total(sums)
         found = {"validation_loss": loss / images, CLEAN: right / images}
-        found[f"{CLEAN}_interval"] = list(wilson(int(right), int(images)))
+        found[f"{CLEAN}_interval"] = _interval(right, images)
         if self.perturbation is not None:
-            found |= {ROBUST: standing / images, INTERVAL: list(wilson(int(standing), int(images)))}
+            found |= {ROBUST: standing / images, INTERVAL: _interval(standing, images)}
         return found
 
     def _sums(self, model: nn.Module, rows: Tensor, gradients: torch.dtype | None) -> list[float]:
@@ -70,3 +70,8 @@ class Validation:
                 found = attack(self.perturbation, model, x, y, generator=generator, slots=slots, gradients=gradients)
                 standing += int((~found.fooled).sum())
         return [len(rows), right, loss, standing]
+
+
+def _interval(right: float, images: float) -> list[float]:
+    """In plain numbers: numpy's own would not be read back from a checkpoint."""
+    return [float(bound) for bound in wilson(int(right), int(images))]

@@ -13,9 +13,9 @@ import netprobe as npb
 from netprobe.evaluation import evaluate
 from netprobe.evaluation.doubts.judgement import Evidence, Judgement, gain, stronger
 from netprobe.evaluation.paired import Paired
-from netprobe.models import digits_cnn
 from netprobe.perturb import PGD
-from netprobe.training import TrainSettings, fit
+from netprobe.recipes import QUICK
+from netprobe.training import fit
 
 ATTACK = {"pgd": "pgd:eps=0.15,steps=20"}
 
@@ -66,12 +66,10 @@ class Softmax(Around):
 @pytest.fixture(scope="module")
 def nets() -> dict[str, nn.Module]:
     """A natural and an adversarially trained network, trained enough to be right on most digits."""
-    train, settings = npb.data.load("digits", "train"), TrainSettings(6, batch_size=64)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        natural = fit(digits_cnn(), train, settings, progress=False)
-        robust = fit(digits_cnn(), train, settings, attack=PGD(0.1, steps=4), progress=False)
-    return {"natural": natural.eval(), "robust": robust.eval()}
+    train = npb.data.load("digits", "train")
+    recipe = QUICK.with_settings(epochs=6, batch_size=64, validation=0.0)
+    defenses = {"natural": "natural", "robust": "pgd-at:eps=0.1,steps=4"}
+    return {name: fit(spec, "digits_cnn", train, recipe, progress=False).model for name, spec in defenses.items()}
 
 
 def doubted(models, perturbations=None, **settings):

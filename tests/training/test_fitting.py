@@ -1,7 +1,9 @@
 """`fit`: what it learns, what it leaves alone, what it refuses."""
 
 import copy
+import itertools
 import json
+import signal
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from netprobe import data
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.models import digits_cnn
 from netprobe.recipes import Recipe
-from netprobe.training import Diverged, fit
+from netprobe.training import Diverged, fit, loop
 from netprobe.training.augmentation import order
+from netprobe.training.optimizer import set_rates
 
 SHORT = Recipe(epochs=2, batch_size=64, lr=0.05, schedule="step", milestones=(1,), validation=0.0, channels_last=False)
 
@@ -131,6 +134,23 @@ def test_robust_accuracy_chooses_the_best_epoch_of_adversarial_training(network,
     assert (robust <= clean).all()
 
 
+def test_the_rate_of_a_plateau_falls_after_epochs_without_a_better_criterion(network, digits):
+    settings = {"schedule": "plateau", "plateau_patience": 0, "lr": 1e-6, "epochs": 4, "validation": 0.2}
+    lr = train(network, digits, **settings).history["lr"].values
+    assert lr[-1] < lr[0] == 1e-6
+
+
+@pytest.mark.parametrize("settings", [{"schedule": "plateau"}, {"patience": 3}])
+def test_what_looks_at_validation_images_needs_some(settings, network, digits):
+    with pytest.raises(NetprobeError, match="give validation above 0"):
+        train(network, digits, **settings)
+
+
+def test_a_single_image_is_refused(network, digits):
+    with pytest.raises(NetprobeError, match="two images or more"):
+        train(network, digits.select([0]))
+
+
 def test_patience_ends_a_training_that_gets_no_better(network, digits):
     trained = train(network, digits, lr=1e-6, epochs=30, patience=2, validation=0.2, schedule="constant")
     assert trained.history.sizes["epoch"] < 30
@@ -143,6 +163,27 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_what_to_try(network, d
         network.linear.weight[0, 0] = torch.inf
     with pytest.raises(Diverged, match=r"at step 1\. .*Try a lower lr"):
         train(network, digits, out=tmp_path)
+
+
+@pytest.mark.parametrize("interrupts", [5, 9])
+def test_an_interrupted_training_goes_on_as_if_nothing_had_been(interrupts, network, digits, tmp_path, monkeypatch):
+    settings = {"validation": 0.2, "ema": 0.5, "epochs": 4}
+    whole = train(network, digits, out=tmp_path / "whole", **settings)
+    calls = itertools.count(1)
+
+    def set_or_stop(*rates):
+        if next(calls) == interrupts:
+            signal.raise_signal(signal.SIGINT)
+        set_rates(*rates)
+
+    monkeypatch.setattr(loop, "set_rates", set_or_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(network, digits, out=tmp_path / "parts", **settings)
+    resumed = train(network, digits, out=tmp_path / "parts", **settings)
+    assert same(whole.last, resumed.last)
+    assert same(whole.model, resumed.model)
+    timing = ["seconds", "images_per_second"]
+    assert whole.history.drop_vars(timing).equals(resumed.history.drop_vars(timing))
 
 
 def test_a_finished_folder_is_not_trained_again(network, digits, tmp_path):
@@ -167,7 +208,7 @@ def test_history_is_written_line_by_line(network, digits, tmp_path):
     records = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [1, 2]
     assert [record["loss"] for record in records] == trained.history["loss"].values.tolist()
-    assert records[1]["lr"] == pytest.approx(0.005)
+    assert [record["lr"] for record in records] == pytest.approx([0.05, 0.005])  # of the last step of each epoch
 
 
 @pytest.mark.parametrize(
