@@ -27,6 +27,10 @@ TINY, HUGE = np.float32(1e-30), np.float32(1e30)
 SHARE = 1 << 17
 """Numbers that make it worth waking another thread."""
 
+Columns = slice | list[int]
+ALL, L2 = slice(None), slice(1, 2)
+"""Which norms to return; the largest number costs a look of its own, which `L2` alone saves."""
+
 SUMS = {"reassoc", "contract", "nsz"}
 """Licence to reorder a sum, which is what lets it use vector instructions; NaN and infinity keep their meaning."""
 
@@ -46,23 +50,28 @@ def fits(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32
 
 
-def condition_norms(flat: Tensor, largest: bool) -> Tensor:
-    """L1, L2 and Linf norm of condition 0 and of the others' differences from it: (c, n, units) -> (c, n, 3) float64.
+def condition_norms(x: Tensor, columns: Columns = ALL) -> Tensor:
+    """L1, L2 and Linf norm of condition 0 and of the others' differences from it: (c, n, ...) -> (n, c, 3) float64.
 
-    Without `largest` the Linf norm is left out (zero).
+    `columns` selects among the three, in any order.
     """
-    x = flat.contiguous().numpy()
-    out = np.empty((*x.shape[:2], 3))
-    _shared(_norms, x.shape[1], x, out, largest)
-    return torch.from_numpy(out)
+    values = x.contiguous().numpy()
+    norms, _ = _read(values.reshape(len(values), values.shape[1], -1, 1), True, columns != L2, False)
+    return torch.from_numpy(norms[..., columns])
 
 
 def location_hoyer(rows: Tensor) -> Tensor:
-    """Mean squared-Hoyer ratio over locations that are not all zero, and the share that is: (n, L, C) -> (n, 2)."""
-    x = rows.contiguous().numpy()
-    out = np.empty((len(x), 2))
-    _shared(_hoyer, len(x), x, out)
-    return torch.from_numpy(out)
+    """Mean squared-Hoyer ratio over locations that are not all zero, and the share that is: (c, n, L, C) -> (n, c, 2)
+    float64."""
+    return torch.from_numpy(_read(rows.contiguous().numpy(), False, False, True)[1])
+
+
+def norms_and_hoyer(rows: Tensor, columns: Columns = ALL) -> tuple[Tensor, Tensor]:
+    """Both of these for (c, n, L, C), in one reading."""
+    if rows.shape[-1] > PIECE:  # which would be too many to sum in float32
+        return condition_norms(rows, columns), location_hoyer(rows)
+    norms, hoyer = _read(rows.contiguous().numpy(), True, columns != L2, True)
+    return torch.from_numpy(norms[..., columns]), torch.from_numpy(hoyer)
 
 
 def centre(rows: Tensor, shift: Tensor, out: Tensor, total: Tensor) -> None:
@@ -70,15 +79,22 @@ def centre(rows: Tensor, shift: Tensor, out: Tensor, total: Tensor) -> None:
     _centre(rows.contiguous().numpy(), shift.numpy(), out.numpy(), total.numpy())
 
 
-def _shared(kernel: Callable, images: int, x: np.ndarray, *arguments: Any) -> None:
-    """Run `kernel` on all images, a range of them on each of torch's threads; images do not mix, so nothing depends
-    on how many there are."""
+def _read(x: np.ndarray, norms: bool, largest: bool, sparsity: bool) -> tuple[np.ndarray, np.ndarray]:
+    """L1, L2 and Linf norms (n, c, 3), and Hoyer ratios and silent shares (n, c, 2), of `x` (c, n, L, C).
+
+    What is not asked for is left as it is. Every one of torch's threads takes a range of the images, which do not mix,
+    so nothing depends on how many there are.
+    """
+    conditions, images = x.shape[:2]
+    out = np.empty((images, conditions, 3)), np.empty((images, conditions, 2))
     parts = min(torch.get_num_threads(), images, x.size // SHARE)
     if parts <= 1:
-        kernel(x, *arguments, 0, images)
-        return
+        _statistics(x, *out, norms, largest, sparsity, 0, images)
+        return out
     bounds = [images * part // parts for part in range(parts + 1)]
-    list(_pool(parts).map(lambda first, last: kernel(x, *arguments, first, last), bounds[:-1], bounds[1:]))
+    share = functools.partial(_statistics, x, *out, norms, largest, sparsity)
+    list(_pool(parts).map(share, bounds[:-1], bounds[1:]))
+    return out
 
 
 @functools.cache
@@ -87,46 +103,86 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 @_compiled
-def _norms(flat, out, largest, first, last):
-    conditions, _, units = flat.shape
-    difference = np.empty(PIECE, np.float32)
-    bits = np.zeros(conditions, np.int32)
+def _statistics(x, norms_out, hoyer_out, norms, largest, sparsity, first, last):
+    conditions, _, locations, channels = x.shape
+    step = max(1, PIECE // channels)
+    absolute, squared = np.empty(step, np.float32), np.empty(step, np.float32)
+    difference = np.empty(max(1, step * channels * norms), np.float32)
+    bits, found = np.zeros(conditions, np.int32), np.empty((conditions, 4))
     for image in range(first, last):
-        out[:, image], bits[:] = 0, 0
-        for start in range(0, units, PIECE):
-            clean = flat[0, image, start : start + PIECE]
+        bits[:], found[:] = 0, 0
+        for start in range(0, locations, step):
+            clean = x[0, image, start : start + step]
             for condition in range(conditions):
-                x = clean
-                if condition:
-                    x = _subtract(flat[condition, image, start : start + PIECE], clean, difference)
-                absolute, squared = _sums(x)
-                out[condition, image, 0] += absolute
-                out[condition, image, 1] += squared
-                if largest:
-                    bits[condition] = max(bits[condition], _largest_bits(x.view(np.int32)))
+                piece = x[condition, image, start : start + step]
+                a = q = 0.0
+                if sparsity:
+                    _sum_rows(piece, absolute, squared)
+                    ratios, live, a, q = _ratios(piece, absolute, squared)
+                    found[condition, 2] += ratios
+                    found[condition, 3] += live
+                if norms:
+                    flat = piece.reshape(-1)
+                    if condition:
+                        flat, a, q = _change(flat, clean.reshape(-1), difference)
+                    elif not sparsity:  # else the sums over rows have told
+                        a, q = _sums(flat)
+                    found[condition, 0] += a
+                    found[condition, 1] += q
+                    if largest:
+                        bits[condition] = max(bits[condition], _largest_bits(flat.view(np.int32)))
         for condition in range(conditions):
-            out[condition, image, 1] = math.sqrt(out[condition, image, 1])
-            out[condition, image, 2] = bits.view(np.float32)[condition]
+            if norms:
+                norms_out[image, condition, 0] = found[condition, 0]
+                norms_out[image, condition, 1] = math.sqrt(found[condition, 1])
+                norms_out[image, condition, 2] = bits.view(np.float32)[condition]
+            if sparsity:
+                ratios, live = found[condition, 2], found[condition, 3]
+                mean = (ratios / live - 1) / (channels - 1) if live and channels > 1 else np.nan
+                hoyer_out[image, condition, 0] = mean
+                hoyer_out[image, condition, 1] = 1 - live / locations
 
 
 @_compiled(fastmath=SUMS)
-def _hoyer(rows, out, first, last):
-    _, locations, channels = rows.shape
-    for image in range(first, last):
-        total, live = 0.0, 0
-        for location in range(locations):
-            absolute = squared = np.float32(0)
-            for channel in range(channels):  # `_sums`, written out: for 16 channels its call costs more than the sums
-                absolute += abs(rows[image, location, channel])
-                squared += rows[image, location, channel] * rows[image, location, channel]
-            a, q = np.float64(absolute), np.float64(squared)
-            if not TINY < squared < HUGE:
-                a, q = _sums_in_float64(rows[image, location])
-            if q != 0:
-                total += a * a / q
-                live += 1
-        out[image, 0] = (total / live - 1) / (channels - 1) if live and channels > 1 else np.nan
-        out[image, 1] = 1 - live / locations
+def _sum_rows(rows, absolute, squared):
+    """sum |x| and sum x^2 of every row."""
+    for row in range(len(rows)):
+        a = q = np.float32(0)
+        for channel in range(rows.shape[1]):  # `_sums_in_float32`: for 16 channels its call costs more than the sums
+            a += abs(rows[row, channel])
+            q += rows[row, channel] * rows[row, channel]
+        absolute[row], squared[row] = a, q
+
+
+@_compiled
+def _ratios(rows, absolute, squared):
+    """(sum |x|)^2 / sum x^2 of all rows that are not all zero, together, and their number; and both sums."""
+    ratios, a, q, safe = _ratios_in_float32(absolute, squared, len(rows))
+    if safe:
+        return ratios, len(rows), a, q
+    ratios, live, a, q = 0.0, 0, 0.0, 0.0
+    for row in range(len(rows)):
+        of_row = np.float64(absolute[row]), np.float64(squared[row])
+        if not TINY < squared[row] < HUGE:
+            of_row = _sums_in_float64(rows[row])
+        a += of_row[0]
+        q += of_row[1]
+        if of_row[1] != 0:
+            ratios += of_row[0] * of_row[0] / of_row[1]
+            live += 1
+    return ratios, live, a, q
+
+
+@_compiled(fastmath=SUMS, error_model="numpy")  # Python's error at 0 / 0 would keep the loop from vector instructions
+def _ratios_in_float32(absolute, squared, count):
+    ratios, total, power, unsafe = 0.0, 0.0, 0.0, 0
+    for row in range(count):
+        a, q = np.float64(absolute[row]), np.float64(squared[row])
+        ratios += a * a / q
+        total += a
+        power += q
+        unsafe += not TINY < squared[row] < HUGE
+    return ratios, total, power, unsafe == 0
 
 
 @_compiled
@@ -140,10 +196,19 @@ def _centre(rows, shift, out, total):
 @_compiled
 def _sums(x):
     """sum |x| and sum x^2."""
-    absolute, squared = _sums_in_float32(x)
-    if TINY < squared < HUGE:
-        return np.float64(absolute), np.float64(squared)
-    return _sums_in_float64(x)
+    a, q = _sums_in_float32(x)
+    return (np.float64(a), np.float64(q)) if TINY < q < HUGE else _sums_in_float64(x)
+
+
+@_compiled
+def _change(x, y, out):
+    """x - y, kept in `out`, and its sums."""
+    a, q = _subtract(x, y, out)
+    difference = out[: len(x)]
+    if TINY < q < HUGE:
+        return difference, np.float64(a), np.float64(q)
+    a, q = _sums_in_float64(difference)
+    return difference, a, q
 
 
 @_compiled(fastmath=SUMS)
@@ -165,11 +230,16 @@ def _sums_in_float64(x):
     return absolute, squared
 
 
-@_compiled
+@_compiled(fastmath=SUMS)
 def _subtract(x, y, out):
+    """Write x - y to `out`; sum |x - y| and sum (x - y)^2, taken on the way."""
+    absolute = squared = np.float32(0)
     for i in range(len(x)):
-        out[i] = x[i] - y[i]
-    return out[: len(x)]
+        difference = x[i] - y[i]
+        out[i] = difference
+        absolute += abs(difference)
+        squared += difference * difference
+    return absolute, squared
 
 
 @_compiled

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from netprobe.reductions import condition_norms, location_hoyer
+from netprobe.reductions import condition_norms, location_hoyer, norms_and_hoyer
 from netprobe.sites import Site
 from netprobe.streaming import ImageTable, Moments
 from netprobe.uncertainty import BLOCKS
@@ -122,8 +122,7 @@ class Norms(PerImage):
         self.key = ("norms", *orders)
 
     def update(self, observation: Observation) -> None:
-        values = condition_norms(observation.flat, self.orders)
-        self.table.update(observation.images, values.transpose(0, 1))
+        self.table.update(observation.images, condition_norms(observation.rows, self.orders))
 
 
 class LocationHoyer(PerImage):
@@ -138,8 +137,30 @@ class LocationHoyer(PerImage):
     key = ("hoyer",)
 
     def update(self, observation: Observation) -> None:
-        values = location_hoyer(observation.rows.flatten(0, 1))
-        self.table.update(observation.images, values.unflatten(0, observation.rows.shape[:2]).transpose(0, 1))
+        self.table.update(observation.images, location_hoyer(observation.rows))
+
+
+class NormsAndHoyer:
+    """The `Norms` and the `LocationHoyer` of one site, updated from one reading of its tensor."""
+
+    def __init__(self, norms: Norms, hoyer: LocationHoyer) -> None:
+        self.norms, self.hoyer = norms, hoyer
+
+    def update(self, observation: Observation) -> None:
+        """Take in one batch."""
+        norms, hoyer = norms_and_hoyer(observation.rows, self.norms.orders)
+        self.norms.table.update(observation.images, norms)
+        self.hoyer.table.update(observation.images, hoyer)
+
+
+def in_one_reading(observables: Sequence[Observable]) -> list[Observable | NormsAndHoyer]:
+    """What to update instead of the `observables` of one site, so that its tensor is read as seldom as possible."""
+    norms = [o for o in observables if isinstance(o, Norms)]
+    hoyer = [o for o in observables if isinstance(o, LocationHoyer)]
+    if not (norms and hoyer):
+        return list(observables)
+    most = max(norms, key=lambda o: len(o.orders))
+    return [NormsAndHoyer(most, *hoyer), *(o for o in observables if o not in (most, *hoyer))]
 
 
 class ConditionMoments(Observable):

@@ -18,7 +18,7 @@ from netprobe import perturb
 from netprobe.data import Data
 from netprobe.guard import full_precision, undisturbed
 from netprobe.kernels import KernelReduction, Slice, SliceStore, completed, plan
-from netprobe.observables import Observation
+from netprobe.observables import Observation, in_one_reading
 from netprobe.outputs import logits_of
 from netprobe.partial import Partial
 from netprobe.reductions import compiling
@@ -90,7 +90,7 @@ class Pass:
 
     def _stream(self, flush: Callable[[], None]) -> None:
         observables = {
-            site: [o for o in keyed.values() if not isinstance(o, KernelReduction)]
+            site: in_one_reading([o for o in keyed.values() if not isinstance(o, KernelReduction)])
             for site, keyed in self.part.observables.items()
         }
         sites = [self.part.sites[name] for name, some in observables.items() if some]

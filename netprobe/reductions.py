@@ -41,29 +41,42 @@ def compiling(on: bool) -> Iterator[None]:
         _fusing = before
 
 
-def condition_norms(flat: Tensor, orders: tuple[str, ...] = ORDERS) -> Tensor:
-    """||x_0||_p of condition 0 and ||x_c - x_0||_p of the others: (condition, n, units) -> (condition, n, order)."""
-    if cpu.fits(flat):
-        return _chosen(cpu.condition_norms(flat, "inf" in orders), orders)
+def condition_norms(x: Tensor, orders: tuple[str, ...] = ORDERS) -> Tensor:
+    """||x_0||_p of condition 0 and ||x_c - x_0||_p of the others: (condition, n, ...) -> (n, condition, order)."""
+    if cpu.fits(x):
+        return cpu.condition_norms(x, _columns(orders))
+    flat = x.flatten(2)
     if _fusing:
-        return _chosen(_compiled(_condition_norms)(flat), orders)
+        return _compiled(_condition_norms)(flat).transpose(0, 1)[..., _columns(orders)]
     clean, out = flat[0], flat.new_empty(*flat.shape[:2], len(orders))
     for part in _pieces(clean):
         _norms_of_piece(clean[part], orders, out[0, part])
         for perturbed, place in zip(flat[1:], out[1:], strict=True):
             _norms_of_piece(perturbed[part] - clean[part], orders, place[part])
-    return out
+    return out.transpose(0, 1)
 
 
 def location_hoyer(rows: Tensor) -> Tensor:
-    """Mean squared-Hoyer ratio over locations that are not all zero, and the share that is: (n, L, C) -> (n, 2).
+    """Mean squared-Hoyer ratio over locations that are not all zero, and the share that is: (condition, n, L, C) ->
+    (n, condition, 2).
 
     NaN where all locations are zero, or for one channel.
     """
     if cpu.fits(rows):
         return cpu.location_hoyer(rows)
-    if _fusing:
-        return _compiled(_hoyer)(rows)
+    images = rows.flatten(0, 1)
+    values = _compiled(_hoyer)(images) if _fusing else _hoyer_in_pieces(images)
+    return values.unflatten(0, rows.shape[:2]).transpose(0, 1)
+
+
+def norms_and_hoyer(rows: Tensor, orders: tuple[str, ...] = ORDERS) -> tuple[Tensor, Tensor]:
+    """`condition_norms` and `location_hoyer` of (condition, n, L, C), on the CPU from one reading."""
+    if cpu.fits(rows):
+        return cpu.norms_and_hoyer(rows, _columns(orders))
+    return condition_norms(rows, orders), location_hoyer(rows)
+
+
+def _hoyer_in_pieces(rows: Tensor) -> Tensor:
     absolute, squared = (rows.new_empty(rows.shape[:2]) for _ in range(2))
     ones = rows.new_ones(rows.shape[2])
     for part in _pieces(rows):
@@ -73,12 +86,12 @@ def location_hoyer(rows: Tensor) -> Tensor:
     return _hoyer_of_sums(absolute, squared, rows.shape[2])
 
 
-def _chosen(norms: Tensor, orders: tuple[str, ...]) -> Tensor:
-    if orders == ORDERS:
-        return norms
+@functools.cache
+def _columns(orders: tuple[str, ...]) -> slice | list[int]:
+    """Where `orders` are among `ORDERS`; a slice if possible, which needs no copy."""
     first = ORDERS.index(orders[0])
-    one = len(orders) == 1
-    return norms[..., first : first + 1] if one else norms[..., [ORDERS.index(order) for order in orders]]
+    following = slice(first, first + len(orders))
+    return following if ORDERS[following] == orders else [ORDERS.index(order) for order in orders]
 
 
 def _pieces(x: Tensor) -> Iterator[slice]:

@@ -138,7 +138,7 @@ class ImageTable:
         end = self.count + len(rows)
         if end > len(self._images):
             self._grow(max(end, 2 * len(self._images), 256), rows)
-        self._images[self.count : end] = images
+        self._images[self.count : end] = images.numpy()
         self._values[self.count : end] = rows
         self.count = end
 

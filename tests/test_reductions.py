@@ -18,23 +18,24 @@ compiler = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compi
 def slow_norms(flat: torch.Tensor, orders: tuple[str, ...]) -> np.ndarray:
     x = flat.numpy()
     changes = [x[0], *(perturbed - x[0] for perturbed in x[1:])]
-    return np.stack([[[np.linalg.norm(row, float(p)) for p in orders] for row in change] for change in changes])
+    norms = [[[np.linalg.norm(row, float(p)) for p in orders] for row in change] for change in changes]
+    return np.stack(norms, 1)
 
 
 def slow_hoyer(rows: torch.Tensor) -> np.ndarray:
     out = []
-    for image in rows.numpy():
+    for image in rows.transpose(0, 1).flatten(0, 1).numpy():
         spoken = [r for r in image if np.any(r)]
         values = [((np.abs(r).sum() / np.sqrt(np.sum(r**2))) ** 2 - 1) / (len(r) - 1) for r in spoken]
         out.append([np.mean(values) if values else np.nan, 1 - len(spoken) / len(image)])
-    return np.array(out)
+    return np.array(out).reshape(rows.shape[1], rows.shape[0], 2)
 
 
 def silenced(shape: tuple[int, ...]) -> torch.Tensor:
     """Random rows; some locations, and one whole image, are silent."""
     rows = torch.randn(*shape, dtype=torch.float64)
-    rows[0, ::2] = 0
-    rows[-1] = 0
+    rows[0, 0, ::2] = 0
+    rows[-1, -1] = 0
     return rows
 
 
@@ -50,12 +51,12 @@ def test_norms(shape, orders, chunk, monkeypatch):
 @pytest.mark.parametrize("chunk", [1, 10, reductions.CHUNK])
 def test_sparsity(chunk, monkeypatch):
     monkeypatch.setattr(reductions, "CHUNK", chunk)
-    rows = silenced((3, 5, 4))
+    rows = silenced((2, 3, 5, 4))
     np.testing.assert_allclose(location_hoyer(rows), slow_hoyer(rows), rtol=1e-12)
 
 
 def test_one_channel_has_no_sparsity():
-    assert location_hoyer(torch.rand(2, 3, 1))[:, 0].isnan().all()
+    assert location_hoyer(torch.rand(2, 2, 3, 1))[..., 0].isnan().all()
 
 
 def test_fusing_ends_with_its_block():
@@ -73,7 +74,7 @@ def test_compiled_reductions_equal_the_eager_ones():
         with compiling(True):
             ours = condition_norms(flat), condition_norms(flat, ("2",))
         torch.testing.assert_close(ours, (condition_norms(flat), condition_norms(flat, ("2",))), rtol=1e-12, atol=0)
-    for shape in [(3, 5, 4), (2, 1, 9), (4, 64, 16), (2, 3, 1)]:
+    for shape in [(1, 3, 5, 4), (2, 2, 1, 9), (2, 4, 64, 16), (3, 2, 3, 1)]:
         rows = silenced(shape)
         with compiling(True):
             ours = location_hoyer(rows)
