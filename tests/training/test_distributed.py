@@ -1,0 +1,46 @@
+"""Two processes train the network that one does, and their parts of everything join."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from netprobe.training.group import Group, synced
+
+SCRIPT = Path(__file__).with_name("distributed_fit.py")
+
+
+def train(defense, path, processes):
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    command = [sys.executable, "-W", "error::FutureWarning", *launcher, str(SCRIPT), defense, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return torch.load(path)
+
+
+# Attacks in L2: the sign of a gradient that is nearly 0 turns rounding into steps of full length.
+@pytest.mark.parametrize("defense", [pytest.param("natural", marks=pytest.mark.slow), "pgd-at:eps=0.5,steps=2,norm=l2"])
+def test_two_processes_train_as_one(defense, tmp_path):
+    one, two = (train(defense, tmp_path / f"{n}.pt", n) for n in (1, 2))
+    for name, tensor in one.items():
+        if tensor.is_floating_point():
+            assert (two[name] - tensor).abs().max() <= 1e-5 * tensor.abs().max().clamp_min(1), name
+        else:
+            assert torch.equal(two[name], tensor)
+
+
+def test_shares_are_all_rows_once():
+    rows = torch.arange(11)
+    shares = [Group(rank, 3).share(rows) for rank in range(3)]
+    assert sorted(torch.cat(shares).tolist()) == rows.tolist()
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_alone_nothing_is_replaced():
+    norm = nn.BatchNorm2d(3)
+    with synced(norm, Group()):
+        assert "forward" not in vars(norm)
+    assert Group().total([1.5]) == [1.5]
