@@ -27,8 +27,8 @@ def trained(
 
     from netprobe.cli.models import parse
     from netprobe.outcome import write
+    from netprobe.processes import leave, processes
     from netprobe.training import fit
-    from netprobe.training.group import group, leave
     from netprobe.training.initial import initial
 
     argument = parse(model, how.pop("arch"))
@@ -41,7 +41,7 @@ def trained(
     except KeyboardInterrupt:
         click.echo(f"interrupted; {out}/last.pt holds what was done, and the same command goes on from there", err=True)
         sys.exit(130)
-    if group().leads:
+    if processes().leads:
         write(xr.DataTree.from_dict({f"{Path(out).resolve().name}/training": result.history}), out)
     leave()
     return result

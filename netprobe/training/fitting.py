@@ -18,10 +18,10 @@ from netprobe.defenses import Defense, describe_defense, parse_defense
 from netprobe.defenses.overfitting import robust_overfitting
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.passes import device_of
+from netprobe.processes import processes
 from netprobe.recipes import Recipe, preset
 from netprobe.store import model_card, versions
 from netprobe.training.device_data import DeviceData
-from netprobe.training.group import group
 from netprobe.training.initial import check_fit, initial
 from netprobe.training.loop import Loop
 from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint
@@ -70,7 +70,7 @@ def fit(
 
     Errors: `Diverged` at a loss that is not finite; a folder that holds another training; inputs the model cannot take.
     """
-    defense, together = parse_defense(defense), group()
+    defense, together = parse_defense(defense), processes()
     train = datasets.load(data, "train") if isinstance(data, str) else data
     if isinstance(validation, int | float):
         settings["validation"] = validation

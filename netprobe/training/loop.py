@@ -19,10 +19,10 @@ from netprobe.defenses import Defense
 from netprobe.passes import undivided
 from netprobe.perturb import ImageGenerator
 from netprobe.perturb.attack_copy import LiveCopy
+from netprobe.processes import Processes
 from netprobe.recipes import Recipe
 from netprobe.training.augmentation import order
 from netprobe.training.device_data import DeviceData
-from netprobe.training.group import Group
 from netprobe.training.objective import Objective, distributed
 from netprobe.training.optimizer import make_optimizer, scaler, set_rates
 from netprobe.training.saved import BEST, LAST, save_checkpoint, write_history
@@ -56,7 +56,7 @@ class Loop:
         data: DeviceData,
         validation: Validation,
         recipe: Recipe,
-        together: Group,
+        together: Processes,
         card: dict[str, Any],
         folder: Path | None,
     ) -> None:

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from netprobe.defenses import Defense
-from netprobe.training.group import Group, synced
+from netprobe.processes import Processes
+from netprobe.training.synced import synced
 
 
 class Objective(nn.Module):
     """(x, y) -> the terms of the defense's loss for `model`."""
 
-    def __init__(self, defense: Defense, model: nn.Module, together: Group, compile: bool) -> None:
+    def __init__(self, defense: Defense, model: nn.Module, together: Processes, compile: bool) -> None:
         super().__init__()
         self.model = model
         self._defense, self._together = defense, together
@@ -25,7 +26,7 @@ class Objective(nn.Module):
             return self._defense.loss(self._forward[0], x, y, generator=generator, copy=copy[0])
 
 
-def distributed(objective: Objective, together: Group, device: torch.device) -> nn.Module:
+def distributed(objective: Objective, together: Processes, device: torch.device) -> nn.Module:
     """`objective`, its gradients averaged over all processes; as it is if there is one, or nothing to learn."""
     if together.local or not any(p.requires_grad for p in objective.parameters()):
         return objective

@@ -17,7 +17,7 @@ from netprobe.perturb import ImageGenerator
 from netprobe.perturb.attack import attack
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.objective import predict
-from netprobe.training.group import Group
+from netprobe.processes import Processes
 from netprobe.uncertainty import wilson
 
 CLEAN = "validation_accuracy"
@@ -39,7 +39,7 @@ class Validation:
             return None
         return CLEAN if self.perturbation is None else ROBUST
 
-    def measure(self, model: nn.Module, together: Group, gradients: torch.dtype | None) -> dict:
+    def measure(self, model: nn.Module, together: Processes, gradients: torch.dtype | None) -> dict:
         """The records of an epoch, every process having done its share."""
         if self.data is None:
             return {}

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from netprobe.training.group import Group, synced
+from netprobe.processes import Processes
+from netprobe.training.synced import synced
 
 SCRIPT = Path(__file__).with_name("distributed_fit.py")
 
@@ -34,13 +35,13 @@ def test_two_processes_train_as_one(defense, tmp_path):
 
 def test_shares_are_all_rows_once():
     rows = torch.arange(11)
-    shares = [Group(rank, 3).share(rows) for rank in range(3)]
+    shares = [Processes(rank, 3).share(rows) for rank in range(3)]
     assert sorted(torch.cat(shares).tolist()) == rows.tolist()
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_alone_nothing_is_replaced():
     norm = nn.BatchNorm2d(3)
-    with synced(norm, Group()):
+    with synced(norm, Processes()):
         assert "forward" not in vars(norm)
-    assert Group().total([1.5]) == [1.5]
+    assert Processes().total([1.5]) == [1.5]

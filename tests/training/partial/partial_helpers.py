@@ -10,7 +10,8 @@ import xarray as xr
 from torch import nn
 
 from netprobe import data as npdata
-from netprobe.training.partial.sweeping import Grid, grid_of, sweep
+from netprobe.training.partial.planning import Grid, grid_of
+from netprobe.training.partial.sweeping import sweep
 
 QUICK = {
     "adversarial": "pgd-at:eps=0.1,steps=2",

@@ -19,9 +19,10 @@ from netprobe.errors import NetprobeError
 from netprobe.training import Diverged
 from netprobe.training.partial import sweeping
 from netprobe.training.partial.claims import claim
+from netprobe.training.partial.planning import grid_of
 from netprobe.training.partial.records import write_record
 from netprobe.training.partial.study import Study
-from netprobe.training.partial.sweeping import Interrupted, grid_of, run, sweep
+from netprobe.training.partial.sweeping import Interrupted, run, sweep
 from netprobe.uncertainty import wilson
 
 SCRIPT = """
@@ -278,7 +279,8 @@ def test_a_network_that_guesses_is_shown_as_failed_with_its_numbers(tmp_path):
     data = small_sweep(tmp_path, epochs=1, lr=1e-9)
     assert (data["converged"] == 0).all() and (data["whole_converged"] == 0).all()
     assert (data["clean_accuracy"] < 0.2).all() and float(data["adversarial_loss"].max()) < 2.6
-    assert np.isnan(data["mean_adversarial_loss"]).all() and (data["converged_share"] == 0).all()
+    assert np.isnan(data["mean_adversarial_loss"]).all() and np.isnan(data["mean_whole_clean_loss"]).all()
+    assert data["failed_cells"].item() == data["computed_cells"].item() == 2
 
 
 def test_the_dataset_says_what_it_holds(whole):
@@ -316,7 +318,8 @@ def test_means_and_intervals_by_hand(tmp_path):
     half = 12.7062 * np.std(per_seed, ddof=1) / np.sqrt(2)
     bounds = data["mean_adversarial_accuracy_interval"].values[0]
     assert bounds == pytest.approx([np.mean(per_seed) - half, np.mean(per_seed) + half], rel=1e-5)
-    assert float(data["converged_share"][0]) == 0.75
+    assert (data["failed_cells"].item(), data["computed_cells"].item()) == (1, 4)
+    assert data["mean_whole_adversarial_accuracy"].values.tolist() == [28 / 64] * 2
     own = data["adversarial_accuracy_interval"].sel(code="A1N2", cutoff=4, seed=1).values
     assert tuple(own) == wilson(48, 64)
 

@@ -1,12 +1,10 @@
-"""The processes that train, probe or evaluate together, started by torchrun; usually one."""
+"""Batch norm over the batches of several processes."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -14,66 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
-
-@dataclass(frozen=True)
-class Group:
-    """This process is number `rank` of `size`."""
-
-    rank: int = 0
-    size: int = 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is the process that writes and talks."""
-        return self.rank == 0
-
-    @property
-    def local(self) -> bool:
-        """Whether there is no other process."""
-        return self.size == 1
-
-    def share(self, rows: Tensor) -> Tensor:
-        """This process's rows: every `size`-th."""
-        return rows[self.rank :: self.size]
-
-    def total(self, numbers: list[float]) -> list[float]:
-        """The sums of these numbers over all processes."""
-        if self.local:
-            return numbers
-        sums = torch.tensor(numbers, dtype=torch.float64, device=_device())
-        dist.all_reduce(sums)
-        return sums.tolist()
-
-    def wait(self) -> None:
-        """Go on when all processes have come here."""
-        if not self.local:
-            dist.barrier()
-
-
-def group() -> Group:
-    """The group that torchrun started, joined if that has not been done; a group of one without torchrun."""
-    if dist.is_available() and dist.is_initialized():
-        return Group(dist.get_rank(), dist.get_world_size())
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return Group()
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return Group(dist.get_rank(), dist.get_world_size())
-
-
-def leave() -> None:
-    """Leave the group, if one was joined: a process that just ends makes the others wait."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
-
-
-def _device() -> str:
-    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+from netprobe.processes import Processes
 
 
 @contextlib.contextmanager
-def synced(model: nn.Module, together: Group) -> Iterator[None]:
+def synced(model: nn.Module, together: Processes) -> Iterator[None]:
     """Inside, batch norm in train mode averages over the batches of all processes, as if they were one.
 
     The modules stay what they are: only their forward is replaced, so that copies and checkpoints know nothing of it.
