@@ -30,6 +30,13 @@ def test_a_draw_is_the_philox_stream_of_seed_image_and_count(draw, method, distr
             assert row.flatten().tolist() == getattr(stream, method)(30, dtype=np.float32).tolist()
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**32, 2**63 + 1])
+def test_torchs_own_functions_draw_from_the_seed_and_the_images_together(seed):
+    for images in ([0], IMAGES, [2**32 - 1, 2**32, 2**62]):
+        expected = np.random.SeedSequence([seed, *images]).generate_state(1)[0]
+        assert ImageGenerator(seed, images).initial_seed() == expected
+
+
 @every_draw
 def test_a_draw_does_not_depend_on_the_batch(draw, method, distribution):
     together = draw(blank(), ImageGenerator(3, IMAGES))
