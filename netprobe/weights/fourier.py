@@ -106,10 +106,11 @@ class Symbol:
         """A(w), (frequency, group, C_out, alias * C_in)."""
         index = (frequencies.index[:, None] + self.aliases).flatten(0, 1)
         cos, sin = self._phases(index, self.offsets)
-        flat = self.taps.flatten(1)
-        blocks = cos @ flat if frequencies.real and len(self.aliases) == 1 else torch.complex(cos @ flat, -sin @ flat)
+        real = frequencies.real and len(self.aliases) == 1
+        phases = cos if real else torch.complex(cos, -sin)
+        blocks = (phases / math.sqrt(len(self.aliases))) @ self.taps.flatten(1).to(phases.dtype)
         blocks = blocks.reshape(len(frequencies.index), len(self.aliases), *self.taps.shape[1:])
-        return blocks.permute(0, 2, 3, 1, 4).flatten(3) / math.sqrt(len(self.aliases))
+        return blocks.permute(0, 2, 3, 1, 4).flatten(3)
 
     @cached_property
     def _pairs(self) -> dict[tuple[int, ...], list[tuple[int, int]]]:
