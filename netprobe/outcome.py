@@ -48,7 +48,7 @@ def _plots(tree: xr.DataTree) -> Iterator[tuple[str, partial]]:
 def _file_name(plot: partial, models: list[str]) -> str:
     """The plot's name and what sets it apart: "psr-pgd", "spectrum-channel", "psr_ridge-natural"."""
     drawn = plot.keywords.get("models", models)
-    apart = [plot.keywords.get(key) for key in ("perturbation", "definition", "quantity", "condition")] + (
+    apart = [plot.keywords.get(key) for key in ("perturbation", "definition", "quantity", "along", "condition")] + (
         drawn if drawn != models else []
     )
     name = "-".join([plot.func.__name__.removeprefix("plot_"), *filter(None, apart)])

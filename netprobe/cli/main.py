@@ -25,6 +25,7 @@ from netprobe.cli.options import (
     sweep_flags,
     weights_flags,
 )
+from netprobe.cli.partial import partial
 from netprobe.cli.train import EXAMPLES as TRAIN_EXAMPLES
 
 PARTIAL = "partial.pt"
@@ -44,6 +45,7 @@ def main() -> None:
     netprobe evaluate A.pt B.pt --arch resnet18 --data cifar10 --limit 500 --perturb pgd:eps=8/255,steps=20 -o out/
     netprobe weights A.pt B.pt --arch resnet18 --input 3,32,32 -o out/
     netprobe train pgd-at:eps=8/255 --data cifar10 --model resnet18 --normalize cifar10 -o runs/robust
+    netprobe partial --model resnet18 --data cifar10 --codes A1N2,N1A2 --cutoffs blocks -o runs/partial
 
     Exit codes: 0 done, 1 findings (check), 2 a mistake in what was asked, 130 interrupted.
     """
@@ -311,6 +313,9 @@ def _list_settings(kinds: Mapping[str, type]) -> None:
         fields = dataclasses.fields(kind)
         shown = (f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields)
         click.echo("    " + ", ".join(shown))
+
+
+main.add_command(partial)
 
 
 def _loaded(models: list[str] | tuple[str, ...], loading: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import click
@@ -14,15 +14,15 @@ from netprobe.recipes import PRESETS, Recipe
 from netprobe.settings import EvaluateSettings, ProbeSettings, WeightsSettings
 
 
-def flags_of(settings: type, defaults: bool = True) -> Callable[[Callable], Callable]:
-    """Decorate a command with one flag for each field of the dataclass; its help is the field's.
+def flags_of(settings: type, defaults: bool = True, without: Collection[str] = ()) -> Callable[[Callable], Callable]:
+    """Decorate a command with one flag for each field of the dataclass but those `without`; its help is the field's.
 
     Without `defaults` a flag that is not given is None: what it stands for is decided elsewhere.
     """
     hints = typing.get_type_hints(settings)
 
     def decorate(command: Callable) -> Callable:
-        for field in reversed(dataclasses.fields(settings)):
+        for field in (each for each in reversed(dataclasses.fields(settings)) if each.name not in without):
             options = _kind(field, hints[field.name]) | ({} if defaults else {"default": None, "show_default": False})
             command = click.option(*_names(field, hints[field.name]), **options)(command)
         return command
@@ -49,6 +49,7 @@ probe_flags = flags_of(ProbeSettings)
 weights_flags = flags_of(WeightsSettings)
 evaluate_flags = flags_of(EvaluateSettings)
 recipe_flags = flags_of(Recipe, defaults=False)
+sweep_recipe_flags = flags_of(Recipe, defaults=False, without=("seed",))  # each cell has a seed of its own
 
 
 def data_flags(command: Callable, required: bool = True) -> Callable:

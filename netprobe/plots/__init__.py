@@ -16,6 +16,9 @@ from netprobe.plots.learning_curves import plot_learning_curves
 from netprobe.plots.loss_landscape import plot_loss_landscape
 from netprobe.plots.minimum_norm import plot_minimum_norm
 from netprobe.plots.operator_norm import plot_operator_norm
+from netprobe.plots.partial_curves import plot_partial_curves
+from netprobe.plots.partial_layers import plot_partial_layers
+from netprobe.plots.partial_parameters import plot_partial_parameters
 from netprobe.plots.perturbation_spectrum import plot_perturbation_spectrum
 from netprobe.plots.psr import plot_psr
 from netprobe.plots.psr_ridge import plot_psr_ridge
@@ -43,6 +46,9 @@ __all__ = [
     "plot_loss_landscape",
     "plot_minimum_norm",
     "plot_operator_norm",
+    "plot_partial_curves",
+    "plot_partial_layers",
+    "plot_partial_parameters",
     "plot_perturbation_spectrum",
     "plot_psr",
     "plot_psr_ridge",

@@ -14,7 +14,7 @@ from netprobe.errors import NetprobeError, unknown
 from netprobe.groups import NOT_A_MODEL
 
 OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "corruptions", "landscape")  # what `npb.evaluate` gives
-OF_TRAINING = ("history",)  # what `npb.fit` gives
+OF_TRAINING = ("history", "partial")  # what `npb.fit` and `npb.training.partial.sweep` give
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
 
 # What every plot of a metric reads; a Dataset without it is of another metric.
@@ -32,6 +32,7 @@ DRAWN = {
     "hoyer": ("hoyer",),
     "landscape": ("loss", "along", "across"),
     "minimum_norm": ("mean", "median", "success"),
+    "partial": ("adversarial_accuracy", "whole_adversarial_accuracy", "converged", "layer_parameters"),
     "perturbation_spectrum": ("profile",),
     "psr": ("psr_db",),
     "singular_values": ("normalized", "operator_norm", "effective_rank", "median_normalized"),
@@ -44,6 +45,7 @@ _GIVEN_BY = {
     **dict.fromkeys(OF_EVALUATION, "evaluate"),
     "landscape": "loss_landscape",
     **dict.fromkeys(OF_TRAINING, "fit"),
+    "partial": "training.partial.sweep",
     **dict.fromkeys(OF_WEIGHTS, "weights.analyse"),
 }
 

@@ -114,6 +114,8 @@ def _call(metric: str) -> str:
     """What measures it."""
     if metric == "landscape":
         return "npb.loss_landscape(...)"
+    if metric == "partial":
+        return "npb.training.partial.sweep(...)"
     if metric in OF_EVALUATION:
         return "npb.evaluate(...)"
     return "npb.weights.analyse(...)" if metric in OF_WEIGHTS else "npb.probe(..., metrics=[...])"
@@ -128,6 +130,8 @@ def _lead(results: xr.DataTree) -> str:
         return f"What the weights of {whose} tell, layer by layer"
     if measured_ones and measured_ones <= set(OF_EVALUATION):
         return f"What {whose} withstand{'s' * alone}, and whether to believe it"
+    if measured_ones == {"partial"}:
+        return f"Which layers of {whose} must be trained adversarially"
     return f"What perturbations do inside {whose}, layer by layer"
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from netprobe import plots
+from netprobe.plots.partial_reading import mixed, parted, single
 from netprobe.plots.reading import conditions, measured, pick, same_sites, strongest_of_families, sweep, tabled
 from netprobe.plots.robustness_curve import swept_bases
 
@@ -82,6 +83,26 @@ def _corruptions(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
 
 def _landscape(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     yield Figure("Loss around the images", partial(plots.plot_loss_landscape, results, models=models))
+
+
+def _partial(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    every = measured(results, "partial", models)
+    codes = [code for entry in every for code in mixed(entry.data)]
+    layers = [code for entry in every for code in single(entry.data)]
+    controls = [code for entry in every for code in parted(entry.data) if code not in codes]
+    for quantity in ("adversarial_accuracy", "adversarial_loss", "clean_accuracy") if codes else ():
+        draw = partial(plots.plot_partial_curves, results, quantity=quantity, models=models)
+        name = quantity.replace("_", " ").capitalize()
+        yield Figure(f"{name} against the number of adversarially trained layers", draw)
+    if controls:
+        draw = partial(plots.plot_partial_curves, results, along="cutoff", models=models)
+        yield Figure("Adversarial accuracy against the number of early layers, controls too", draw)
+    if layers:
+        draw = partial(plots.plot_partial_layers, results, models=models)
+        yield Figure("Adversarial accuracy lost or gained with each single layer", draw)
+    if codes or layers:
+        draw = partial(plots.plot_partial_parameters, results, models=models)
+        yield Figure("Adversarial accuracy gained with the parameters of each layer", draw)
 
 
 def _psr(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
@@ -245,6 +266,29 @@ SECTIONS = (
         _landscape,
         Numbers("rise", "image", 2),
         ("rise", "rise_random"),
+    ),
+    Section(
+        "partial",
+        "Partial adversarial training",
+        "Networks whose early layers are trained one way and whose late layers another: 1 marks the part that was kept "
+        "from a whole network trained that way, 2 the part that was drawn anew and trained on top of it or below it; A "
+        "is adversarial, N natural, the early part comes first. All curves run from the naturally trained network (no "
+        "adversarial layer) to the adversarially trained one (all), so compare codes at equal numbers of adversarial "
+        "layers: the higher curve has its adversarial layers where they matter more. Accuracy under attack that stays "
+        "near 0 hides gains that the loss shows. A cross is a network that failed to converge, clean accuracy near "
+        "chance: its loss, about the logarithm of the number of classes, looks good and means nothing, and no mean "
+        "counts it. Bands reach over the seeds and say nothing of other recipes. The attack is a single PGD: read the "
+        "adversarial accuracy as an upper bound. The numbers below are means over cutoffs, t intervals over seeds.",
+        _partial,
+        Numbers("mean_adversarial_accuracy", "code", 3),
+        (
+            "clean_accuracy",
+            "clean_loss",
+            "adversarial_accuracy",
+            "adversarial_loss",
+            "converged",
+            "trainable_parameters",
+        ),
     ),
     Section(
         "psr",

@@ -33,6 +33,9 @@ METRIC = {
     "plot_loss_landscape": "landscape",
     "plot_minimum_norm": "minimum_norm",
     "plot_operator_norm": "singular_values",
+    "plot_partial_curves": "partial",
+    "plot_partial_layers": "partial",
+    "plot_partial_parameters": "partial",
     "plot_perturbation_spectrum": "perturbation_spectrum",
     "plot_psr": "psr",
     "plot_psr_ridge": "psr",
@@ -46,6 +49,7 @@ METRIC = {
 }
 SHARED_SITES = ("plot_psr_ridge", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
 PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_loss_landscape")  # colours mean numbers there, not models
+CODES = ("plot_partial_curves", "plot_partial_layers", "plot_partial_parameters")  # and codes there
 every_plot = pytest.mark.parametrize("name", METRIC)
 
 
@@ -133,7 +137,7 @@ def test_a_lone_dataset_and_the_node_of_a_model_are_enough(name, results):
 def test_a_model_keeps_its_colour_when_drawn_alone(name, results, tmp_path):
     ax = draw(name, results, models=["robust"])
     picture = plots.save(ax, tmp_path / "robust.svg").read_text().lower()
-    if name not in PICTURES:
+    if name not in PICTURES + CODES:
         assert "#d55e00" in picture
         assert "#0072b2" not in picture
 
@@ -180,7 +184,7 @@ def test_a_missing_metric_is_named_with_the_remedy(name, results):
     )
     remedy = "npb.weights.analyse" if metric in OF_WEIGHTS else rf"metrics=\[\.\.\., '{metric}'\]"
     remedy = {"landscape": "npb.loss_landscape"}.get(metric, "npb.evaluate") if metric in OF_EVALUATION else remedy
-    remedy = "npb.fit" if metric in OF_TRAINING else remedy
+    remedy = {"partial": "npb.training.partial.sweep"}.get(metric, "npb.fit") if metric in OF_TRAINING else remedy
     with pytest.raises(NetprobeError, match=rf"no '{metric}' for 'natural'.*{remedy}"):
         draw(name, rest)
     assert not plt.get_fignums()

@@ -9,6 +9,7 @@ claims.py      who computes what, among several processes
 records.py     results of finished units, a file each
 study.py       what units share; one of them computed and kept
 dataset.py     results as a labelled Dataset
+planning.py    the grid that is asked for, checked
 sweeping.py    `sweep`: the whole grid
 """
 

@@ -101,6 +101,8 @@ def _coords(
         "layer": ("cutoff", [names[cutoff] for cutoff in cutoffs]),
         "adversarial_layers": (both, [[len(at) for at in row] for row in adversarial]),
         "adversarial_parameters": (both, [[int(sizes[at].sum()) for at in row] for row in adversarial]),
+        "place": np.arange(len(layers)),
+        "place_layer": ("place", [layer.name for layer in layers]),
         "training": [NATURAL, ADVERSARIAL],
         "seed": list(seeds),
     }
@@ -120,26 +122,35 @@ def _trainable(codes: Sequence[Code], cutoffs: Sequence[int], layers: list[Layer
     about = "numbers that stage 2 trains: the sum over the retrained layers"
     return {
         "trainable_parameters": variable("code cutoff", values, "parameters trained in stage 2", "1", about),
-        "layers": variable("", len(layers), "layers", "1", "number of layers that cutoffs divide"),
-        "parameters": variable("", sum(e.parameters for e in layers), "parameters", "1", "of all layers together"),
+        "layer_parameters": variable(
+            "place", [layer.parameters for layer in layers], "parameters of the layer", "1", "numbers that it learns"
+        ),
     }
 
 
 def _summary(data: xr.Dataset) -> dict[str, xr.Variable]:
-    """For every code the mean over its converged cells, and a t interval over seeds."""
-    converged = data["converged"] == 1
+    """For every code, and both whole networks, the mean over what converged, and a t interval over seeds."""
     found: dict[str, xr.Variable] = {}
-    for name in QUANTITIES:
-        per_seed = data[name].where(converged).mean("cutoff").transpose("code", "seed")
+    for name, (long_name, units, _) in QUANTITIES.items():
+        cells = data[name].where(data["converged"] == 1).mean("cutoff")
+        ends = data[f"whole_{name}"].where(data["whole_converged"] == 1)
         about = "mean over cutoffs, then over seeds, of the cells that converged"
-        mean = variable("code", per_seed.mean("seed").values, f"mean {data[name].attrs['long_name']}",
-                        data[name].attrs["units"], about)  # fmt: skip
-        bounds = [_t_interval(row[np.isfinite(row)]) for row in per_seed.values]
-        found |= {f"mean_{name}": mean, f"mean_{name}_interval": interval("code", bounds, mean, "Student t over seeds")}
-    known = data["converged"] >= 0
-    share = (converged & known).sum(("cutoff", "seed")) / known.sum(("cutoff", "seed")).where(lambda n: n > 0)
-    about = "share of the computed cells of the code in which stage 2 converged"
-    return found | {"converged_share": variable("code", share.values, "cells that converged", "1", about)}
+        found |= _mean(f"mean_{name}", "code", cells, f"mean {long_name}", units, about)
+        about = "mean over the seeds that converged"
+        found |= _mean(f"mean_whole_{name}", "training", ends, f"{long_name} of the whole network", units, about)
+    computed, failed = ((data["converged"] >= 0), (data["converged"] == 0))
+    counts = {"computed_cells": (computed, "computed"), "failed_cells": (failed, "in which stage 2 did not converge")}
+    for name, (those, what) in counts.items():
+        numbers = those.sum(("cutoff", "seed")).values
+        found[name] = variable("code", numbers, name.replace("_", " "), "1", f"number of cells {what}")
+    return found
+
+
+def _mean(name: str, dim: str, per_seed: xr.DataArray, *about: str) -> dict[str, xr.Variable]:
+    rows = per_seed.transpose(dim, "seed").values
+    known = [row[np.isfinite(row)] for row in rows]
+    mean = variable(dim, [row.mean() if row.size else np.nan for row in known], *about)
+    return {name: mean, f"{name}_interval": interval(dim, [*map(_t_interval, known)], mean, "Student t over seeds")}
 
 
 def _t_interval(values: np.ndarray) -> tuple[float, float]:
