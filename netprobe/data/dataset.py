@@ -180,9 +180,10 @@ def to_float(stored: Tensor) -> Tensor:
     """A float32 copy in input units, on the same device: stored / FULL_SCALE.
 
     The divisor is a tensor on that device because CUDA multiplies by the rounded reciprocal of a plain
-    number, which would make inputs differ in the last bit between devices.
+    number, which would make inputs differ in the last bit between devices; it is made there, so that the host does
+    not wait.
     """
-    scale = torch.tensor(FULL_SCALE[stored.dtype], device=stored.device)
+    scale = torch.full((), FULL_SCALE[stored.dtype], dtype=torch.float32, device=stored.device)
     return stored.to(torch.float32, copy=True).div_(scale)
 
 

@@ -66,7 +66,10 @@ class DeviceData:
         """
         if positions.device.type == "cpu":
             _check_positions(positions, len(self))
-        at = positions.to(self.device)
+        return self.gather(positions.to(self.device), epoch)
+
+    def gather(self, at: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """`batch` for positions that are on the device and known to be right: it waits for nothing."""
         x = to_float(self._cropped(at, self._crop_flips(epoch)) if self.padding else self.stored.index_select(0, at))
         return (_as_images(x) if x.ndim == 5 else x), self.labels[at]
 

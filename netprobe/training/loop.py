@@ -32,6 +32,8 @@ from netprobe.training.validation import Validation
 
 LOOK_EVERY = 0.5
 """Seconds between looks at the losses: each makes the host wait for the device."""
+NOISE = 1
+"""Tells the stream of a step's noise from the one of dropout and the like."""
 EXAMPLES = 8
 """Images that show whether the attack copy is the same function as the model."""
 
@@ -96,6 +98,7 @@ class Loop:
     def _epoch(self, bar: tqdm) -> None:
         batches, looked = self._batches(self.progress.epoch), time.monotonic()
         self.live = self._live_copy()
+        self.model.train()
         for positions in batches[self.progress.step :]:
             with undivided():
                 self._step(positions)
@@ -115,10 +118,9 @@ class Loop:
 
     def _step(self, batch: Tensor) -> None:
         epoch, recipe, positions = self.progress.epoch, self.recipe, self.together.share(batch)
-        x, y = self.data.batch(positions, epoch)
-        generator = ImageGenerator(recipe.seed, positions + epoch * len(self.data))  # fresh noise every epoch
+        x, y = self.data.gather(positions, epoch)
+        generator = self._noise(positions, epoch)
         self._seed(_mixed(recipe.seed, self._steps_done, self.together.rank))
-        self.model.train()
         with self._autocast(), contextlib.nullcontext() if self.optimizer else torch.no_grad():
             terms = self.objective(x, y, generator, [self.live.refresh() if self.live else self.model])
         self.tally.add(terms, y)
@@ -127,6 +129,13 @@ class Loop:
             self._update(terms["loss"] * (len(positions) * self.together.size / len(batch)))
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
+
+    def _noise(self, positions: Tensor, epoch: int) -> torch.Generator:
+        """Fresh every epoch: a stream an image; on a GPU one a step, since streams of images are drawn on the host."""
+        recipe, device = self.recipe, self.data.device
+        if device.type == "cpu":
+            return ImageGenerator(recipe.seed, positions + epoch * len(self.data))
+        return torch.Generator(device).manual_seed(_mixed(recipe.seed, self._steps_done, self.together.rank, NOISE))
 
     def _seed(self, seed: int) -> None:
         """Of dropout and the like. Not `torch.manual_seed`: without a GPU that queues a call for one, every step."""
@@ -154,8 +163,9 @@ class Loop:
         return self.progress.epoch * self.steps_per_epoch + self.progress.step
 
     def _batches(self, epoch: int) -> list[Tensor]:
-        """The positions of every batch; a last one too small for batch norm in every process is left out."""
-        parts = order(len(self.data), self.recipe.seed, epoch).split(self.recipe.batch_size)
+        """The positions of every batch, on the device; a last one too small for batch norm everywhere is left out."""
+        positions = order(len(self.data), self.recipe.seed, epoch).to(self.data.device)
+        parts = positions.split(self.recipe.batch_size)
         return [part for part in parts if len(part) >= 2 * self.together.size]
 
     def _live_copy(self) -> LiveCopy | None:

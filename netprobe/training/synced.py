@@ -21,8 +21,8 @@ def synced(model: nn.Module, together: Processes) -> Iterator[None]:
 
     The modules stay what they are: only their forward is replaced, so that copies and checkpoints know nothing of it.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    if together.local or not norms:
+    norms = [] if together.local else [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
         yield
         return
     for norm in norms:
@@ -40,7 +40,7 @@ def _normalized(norm: _BatchNorm, x: Tensor) -> Tensor:
         return batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     over = [0, *range(2, x.ndim)]
     shape = [1, -1] + [1] * (x.ndim - 2)
-    count = _Sum.apply(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+    count = _Sum.apply(torch.full((), float(x.numel() // x.shape[1]), device=x.device))
     mean = _Sum.apply(x.sum(over)) / count
     centred = x - mean.view(shape)
     variance = _Sum.apply(centred.square().sum(over)) / count

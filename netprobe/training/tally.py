@@ -19,30 +19,35 @@ class Tally:
 
     def __init__(self, sums: dict[str, float] | None = None) -> None:
         self.sums = dict(sums or {})
-        self._waiting: list[Tensor] = []
-        self._sizes: list[int] = []
-        self._names: list[str] = []
+        self._waiting: dict[str, list[Tensor]] = {}
+        self._right: list[Tensor] = []
 
     def add(self, terms: dict[str, Tensor], y: Tensor) -> None:
         """The terms of a defense's loss for one batch with labels y."""
-        means = {name: value.detach() for name, value in terms.items() if name != "logits"}
-        means["accuracy"] = (terms["logits"].detach().argmax(1) == y).double().mean()
-        self._names = list(means)
-        self._waiting.append(torch.stack([value.double() for value in means.values()]))
-        self._sizes.append(len(y))
+        for name, value in terms.items():
+            if name != "logits":
+                self._waiting.setdefault(name, []).append(value.detach())
+        self._right.append(terms["logits"].detach().argmax(1) == y)
 
     def look(self, step: int, remedy: str) -> None:
         """Take in what waits, up to `step`; an error if a loss among it was not finite."""
-        if not self._waiting:
+        if not self._right:
             return
-        rows = torch.stack(self._waiting).tolist()
-        for offset, (row, size) in enumerate(zip(rows, self._sizes, strict=True)):
-            if not math.isfinite(row[self._names.index("loss")]):
-                raise Diverged(f"the loss was {row[0]} at step {step - len(rows) + offset + 1:,}. {remedy}")
-            for name, value in zip(self._names, row, strict=True):
-                self.sums[name] = self.sums.get(name, 0.0) + value * size
-            self.sums["images"] = self.sums.get("images", 0.0) + size
-        self._waiting, self._sizes = [], []
+        means = {name: torch.stack(values).tolist() for name, values in self._waiting.items()}
+        right = torch.stack([row.sum() for row in self._right]).tolist()
+        sizes = [len(row) for row in self._right]
+        for offset, loss in enumerate(means["loss"]):
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss was {loss} at step {step - len(sizes) + offset + 1:,}. {remedy}")
+        for name, values in means.items():
+            for value, size in zip(values, sizes, strict=True):
+                self._count(name, value * size)
+        self._count("accuracy", float(sum(right)))
+        self._count("images", float(sum(sizes)))
+        self._waiting, self._right = {}, []
+
+    def _count(self, name: str, amount: float) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + amount
 
     def means(self) -> dict[str, float]:
         """The mean of every term over the images so far."""
