@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from netprobe.cli.sharing import shared
+
 EXAMPLES = """\b
 netprobe evaluate natural=resnet18@nt.pt robust=resnet18@at.pt --data cifar10 --limit 500 \\
     --perturb pgd:eps=8/255,steps=20 --sweep "pgd:steps=20 eps=0,2/255,4/255,8/255" -o out/
@@ -32,6 +34,10 @@ def evaluated(
     from netprobe.evaluation import Interrupted, evaluate, loss_landscape
 
     try:
+        with shared(settings) as together:
+            if not together.local:
+                evaluate(networks, images, named, folder=out, **settings)
+        settings["shard"] = settings["shard"] if together.local else "0/1"  # what the others did is in the folder
         tree = evaluate(networks, images, named, folder=out, **settings)
     except Interrupted as stopped:
         saved(stopped.results, out)

@@ -28,7 +28,6 @@ from netprobe.cli.options import (
 from netprobe.cli.partial import partial
 from netprobe.cli.train import EXAMPLES as TRAIN_EXAMPLES
 
-PARTIAL = "partial.pt"
 LOADING = ("arch", "normalize", "num_classes", "key", "unsafe")
 
 
@@ -116,7 +115,10 @@ def check(
 @click.option("-o", "--out", default="runs/probe", show_default=True, help="folder for results.nc")
 @errors_as_usage
 def probe(models: tuple[str, ...], out: str, **options: Any) -> None:
-    _show(_probed(models, out, options), Path(out) / "results.nc")
+    from netprobe.cli.probe import probed
+
+    networks, images = _models_and_data(models, options)
+    _show(probed(networks, images, out, options), Path(out) / "results.nc")
 
 
 @main.command(
@@ -135,12 +137,14 @@ def probe(models: tuple[str, ...], out: str, **options: Any) -> None:
 @click.option("-o", "--out", default="runs/compare", show_default=True, help="folder for results, figures and report")
 @errors_as_usage
 def compare(models: tuple[str, ...], out: str, gradcam: int, weights: bool, **options: Any) -> None:
+    from netprobe.cli.probe import probed
     from netprobe.errors import NetprobeError
     from netprobe.outcome import draw
 
     if len(models) < 2:
         raise NetprobeError("compare needs two models or more; `netprobe probe` takes one")
-    tree = _probed(models, out, options, gradcam, weights)
+    networks, images = _models_and_data(models, options)
+    tree = probed(networks, images, out, options, gradcam, weights)
     _show(tree, draw(tree, out))
 
 
@@ -172,9 +176,8 @@ def evaluate(
     from netprobe.cli.sweeps import all_perturbations
     from netprobe.outcome import draw
 
-    images = _data(*(options.pop(key) for key in ("data", "split", "limit", "size")), options["seed"])
+    networks, images = _models_and_data(models, options)
     named = all_perturbations(perturbations, sweep, corruptions, images.shape)
-    networks = _loaded(models, {key: options.pop(key) for key in LOADING})
     tree = evaluated(networks, images, named, out, landscape, options)
     _show(tree, draw(tree, out))
 
@@ -323,6 +326,12 @@ def _loaded(models: list[str] | tuple[str, ...], loading: dict[str, Any]) -> dic
     return load_all(models, settings.pop("arch"), **settings)
 
 
+def _models_and_data(models: tuple[str, ...], options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """What was named, loaded; its options are taken out of `options`."""
+    networks = _loaded(models, {key: options.pop(key) for key in LOADING})
+    return networks, _data(*(options.pop(key) for key in ("data", "split", "limit", "size")), options["seed"])
+
+
 def _data(data: str, split: str | None, limit: int | None, size: int | None, seed: int) -> Any:
     from netprobe.data import load
 
@@ -336,63 +345,6 @@ def _input_shape(text: str) -> tuple[int, ...]:
         return tuple(int(n) for n in text.split(","))
     except ValueError:
         raise NetprobeError(f"--input {text!r}: write the shape of one input, for example 3,32,32") from None
-
-
-def _probed(models: tuple[str, ...], out: str, options: dict[str, Any], gradcam: int = 0, weights: bool = False) -> Any:
-    """Results of a run that flushes to `out`, goes on from there, and is readable when interrupted."""
-    from netprobe.probing import Interrupted, gather
-    from netprobe.store import save_results
-
-    networks = _loaded(models, {key: options.pop(key) for key in LOADING})
-    images = _data(*(options.pop(key) for key in ("data", "split", "limit", "size")), options["seed"])
-    named = named_perturbations(options.pop("perturbations"))
-    if weights:
-        options["metrics"] = _with_drift(options["metrics"], networks, images.shape)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    try:
-        partial = gather(networks, images, named, partial=Path(out) / PARTIAL, **options)
-    except Interrupted as stopped:
-        save_results(stopped.partial.compute(), Path(out) / "results.nc")
-        click.echo(
-            f"interrupted; {out}/results.nc holds what was done, and the same command goes on from there", err=True
-        )
-        sys.exit(130)
-    tree = partial.compute()
-    if weights:
-        from netprobe.weights import join
-
-        tree = join(tree, networks, images.shape, **{key: options[key] for key in ("memory", "seed", "progress")})
-    if gradcam:
-        _add_maps(tree, networks, images, named, gradcam, options["seed"])
-    save_results(tree, Path(out) / "results.nc")
-    if partial.complete and options["shard"] == "0/1":  # a shard's part is still to be merged
-        (Path(out) / PARTIAL).unlink()
-    return tree
-
-
-def _with_drift(metrics: str, networks: dict[str, Any], shape: tuple[int, ...]) -> list[Any]:
-    """The metrics, and what the drift of batch norm is made of, which costs next to nothing in the same pass."""
-    from netprobe.metrics import resolve
-    from netprobe.weights import drift_metric
-
-    chosen = list(resolve(metrics))
-    extra = drift_metric(networks, shape)
-    return chosen if extra is None or extra.name in [metric.name for metric in chosen] else [*chosen, extra]
-
-
-def _add_maps(tree: Any, networks: dict[str, Any], images: Any, named: Any, limit: int, seed: int) -> None:
-    import xarray as xr
-
-    from netprobe import attribution
-    from netprobe.errors import NetprobeError
-
-    for name, network in networks.items():
-        try:
-            maps = attribution.grad_cam(network, images, perturbations=named, limit=limit, seed=seed)
-        except NetprobeError as error:
-            click.echo(f"no Grad-CAM for {name}: {error}", err=True)
-        else:
-            tree[f"{name}/gradcam"] = xr.DataTree(maps)
 
 
 def _show(tree: Any, written: Path) -> None:

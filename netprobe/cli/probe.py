@@ -1,0 +1,92 @@
+"""What `netprobe probe` and `netprobe compare` do: measure, keep, and write, also when interrupted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from netprobe.cli.options import named_perturbations
+from netprobe.cli.sharing import shared
+
+PARTIAL = "partial.pt"
+
+
+def probed(
+    networks: Mapping[str, Any], images: Any, out: str, options: dict[str, Any], gradcam: int = 0, weights: bool = False
+) -> Any:
+    """Results of a run that flushes to `out`, goes on from there, and is readable when interrupted.
+
+    Under torchrun every process probes its share of the images; the first one joins them, and the others end here.
+    """
+    from netprobe.probing import Interrupted
+    from netprobe.store import save_results
+
+    named = named_perturbations(options.pop("perturbations"))
+    if weights:
+        options["metrics"] = _with_drift(options["metrics"], networks, images.shape)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    try:
+        partial = _gathered(networks, images, named, Path(out), options)
+    except Interrupted as stopped:
+        save_results(stopped.partial.compute(), Path(out) / "results.nc")
+        click.echo(
+            f"interrupted; {out}/results.nc holds what was done, and the same command goes on from there", err=True
+        )
+        sys.exit(130)
+    tree = partial.compute()
+    if weights:
+        from netprobe.weights import join
+
+        tree = join(tree, networks, images.shape, **{key: options[key] for key in ("memory", "seed", "progress")})
+    if gradcam:
+        _add_maps(tree, networks, images, named, gradcam, options["seed"])
+    save_results(tree, Path(out) / "results.nc")
+    if partial.complete and options["shard"] == "0/1":  # a shard's part is still to be merged
+        (Path(out) / PARTIAL).unlink(missing_ok=True)
+    return tree
+
+
+def _gathered(networks: Mapping[str, Any], images: Any, named: Any, out: Path, options: dict[str, Any]) -> Any:
+    """What this process accumulated, or all of them together."""
+    from netprobe.probing import gather, merge
+
+    with shared(options) as together:
+        if together.local:
+            return gather(networks, images, named, partial=out / PARTIAL, **options)
+        files = [out / f"partial-{rank}.pt" for rank in range(together.size)]
+        gather(networks, images, named, partial=files[together.rank], **options)
+        together.wait()
+    options["shard"] = "0/1"
+    whole = merge(files)
+    for file in files:
+        file.unlink()
+    return whole
+
+
+def _with_drift(metrics: str, networks: Mapping[str, Any], shape: tuple[int, ...]) -> list[Any]:
+    """The metrics, and what the drift of batch norm is made of, which costs next to nothing in the same pass."""
+    from netprobe.metrics import resolve
+    from netprobe.weights import drift_metric
+
+    chosen = list(resolve(metrics))
+    extra = drift_metric(networks, shape)
+    return chosen if extra is None or extra.name in [metric.name for metric in chosen] else [*chosen, extra]
+
+
+def _add_maps(tree: Any, networks: Mapping[str, Any], images: Any, named: Any, limit: int, seed: int) -> None:
+    import xarray as xr
+
+    from netprobe import attribution
+    from netprobe.errors import NetprobeError
+
+    for name, network in networks.items():
+        try:
+            maps = attribution.grad_cam(network, images, perturbations=named, limit=limit, seed=seed)
+        except NetprobeError as error:
+            click.echo(f"no Grad-CAM for {name}: {error}", err=True)
+        else:
+            tree[f"{name}/gradcam"] = xr.DataTree(maps)
