@@ -42,6 +42,6 @@ def trained(
         click.echo(f"interrupted; {out}/last.pt holds what was done, and the same command goes on from there", err=True)
         sys.exit(130)
     if processes().leads:
-        write(xr.DataTree.from_dict({f"{Path(out).resolve().name}/training": result.history}), out)
+        write(xr.DataTree.from_dict({f"{Path(out).resolve().name}/history": result.history}), out)
     leave()
     return result

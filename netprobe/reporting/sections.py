@@ -85,6 +85,11 @@ def _landscape(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     yield Figure("Loss around the images", partial(plots.plot_loss_landscape, results, models=models))
 
 
+def _history(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    yield Figure("Accuracy during training", partial(plots.plot_learning_curves, results, models=models))
+    yield Figure("What was minimised", partial(plots.plot_training_loss, results, models=models))
+
+
 def _partial(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     every = measured(results, "partial", models)
     codes = [code for entry in every for code in mixed(entry.data)]
@@ -266,6 +271,20 @@ SECTIONS = (
         _landscape,
         Numbers("rise", "image", 2),
         ("rise", "rise_random"),
+    ),
+    Section(
+        "history",
+        "How training went",
+        "Accuracy over epochs: on what was trained on, as the weights were at every step and in train mode, and on "
+        "held-out images, clean and, for a defense that attacks, under its own budget with PGD-10. The marker is the "
+        "best epoch by held-out images, whose weights are best.pt; it was chosen by these very images, so its accuracy "
+        "is a little flattered: judge a network on test images with netprobe evaluate. Bands are Wilson 95 % "
+        "intervals. Robust accuracy that falls while accuracy on the training attack rises is robust overfitting; a "
+        "fall to nothing within an epoch or two is catastrophic overfitting, of single-step attacks above all. Losses "
+        "of different defenses are different quantities.",
+        _history,
+        Numbers("accuracy", "epoch", 3),
+        ("loss", "accuracy", "validation_accuracy", "validation_robust_accuracy", "lr", "images_per_second"),
     ),
     Section(
         "partial",

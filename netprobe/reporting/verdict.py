@@ -12,9 +12,20 @@ from netprobe.reporting.comparing import compare
 from netprobe.reporting.evaluation_rows import evaluation_rows, trust
 from netprobe.reporting.partial_rows import partial_rows
 from netprobe.reporting.rows import Row, accuracy_rows, alpha_rows, finding_rows, psr_rows, shift_rows
+from netprobe.reporting.training_rows import training_rows
 from netprobe.reporting.weight_rows import weight_rows
 
-ROWS = (accuracy_rows, evaluation_rows, partial_rows, psr_rows, alpha_rows, shift_rows, weight_rows, finding_rows)
+ROWS = (
+    accuracy_rows,
+    evaluation_rows,
+    training_rows,
+    partial_rows,
+    psr_rows,
+    alpha_rows,
+    shift_rows,
+    weight_rows,
+    finding_rows,
+)
 
 
 @dataclass(frozen=True)
