@@ -35,7 +35,8 @@ class Defense(Checked, ABC):
         """What to minimise on a batch x (B, ...) in [0, 1] with labels y (B,).
 
         model : in train mode; every forward pass of it moves the statistics of batch norm.
-        generator : an `ImageGenerator` for these images in this epoch.
+        generator : for noise; on a CPU an `ImageGenerator` for these images in this epoch, on a GPU one of the GPU's
+            own that was seeded for this step.
         copy : the module to take input gradients from, where `needs_copy`: the same function as `model` in eval mode,
             faster (see `perturb.attack_copy`), its weights as of now. Else `model` itself.
 
@@ -47,6 +48,9 @@ class Defense(Checked, ABC):
     def needs_copy(self) -> bool:
         """Whether `loss` uses the attack copy."""
         return False
+
+    def check_range(self, low: float, high: float) -> None:
+        """Refuse training inputs that go from `low` to `high`; asked once, so that `loss` need not check them."""
 
     def validation_attack(self) -> Perturbation | None:
         """The attack under which validation images tell the best epoch; None: the clean images do."""

@@ -10,9 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.defenses.base import Defense
+from netprobe.errors import NetprobeError
 from netprobe.fields import choice, real
 from netprobe.perturb.backward import surrogates
-from netprobe.perturb.base import Perturbation
+from netprobe.perturb.frozen import frozen
+from netprobe.perturb.geometry import Box
+from netprobe.perturb.gradient import GradientAttack
+from netprobe.perturb.objective import Goal, mean_slope
+from netprobe.perturb.slots import Slots
 
 MODES = ("eval", "train")
 
@@ -23,6 +28,17 @@ class Perturbing(Defense):
 
     low: float = field(default=0.0, metadata=real(help="smallest value of an input"))
     high: float = field(default=1.0, metadata=real(help="largest value of an input"))
+
+    @property
+    def box(self) -> Box:
+        return Box(self.low, self.high)
+
+    def check_range(self, low: float, high: float) -> None:
+        if not self.low <= low <= high <= self.high:
+            raise NetprobeError(
+                f"training inputs go from {low:.4g} to {high:.4g}, and the defense keeps them in "
+                f"[{self.low:g}, {self.high:g}]: set its low and high (waveforms: low=-1)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -51,11 +67,42 @@ class Crafting(Perturbing):
                     yield KeptInTraining(model)
 
     def crafted(
-        self, attack: Perturbation, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator, copy: nn.Module
+        self,
+        attack: GradientAttack,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        generator: torch.Generator,
+        copy: nn.Module,
     ) -> Tensor:
-        """attack(x) on the network as it is now."""
-        with self.victim(model, copy, x) as victim:
-            return attack(victim, x, y, generator=generator)
+        """What one search of `attack` on the network as it is now comes to.
+
+        As when the attack is called, but without its checks, each of which would make the host wait for the device:
+        labels and the range of inputs were checked before training. Where a gradient is not finite, neither is the
+        result, so that the loss will tell.
+        """
+        if attack.eps == 0:
+            return x
+        with self.victim(model, copy, x) as victim, frozen(victim):
+            image = torch.arange(len(x), device=x.device)
+            slots = Slots.fresh(image, torch.zeros_like(image), x, KnownGoal(y, loss=attack.loss))
+            attack.begin(slots, generator)
+            finite = torch.ones((), dtype=torch.bool, device=x.device)
+            for _ in range(attack.steps):
+                here = mean_slope(victim, slots.x, slots.goal, attack.eot, attack.normalised)
+                finite = finite & here.gradient.isfinite().all()
+                attack.advance(slots, here)
+            return slots.x.where(finite, torch.nan)
+
+
+class KnownGoal(Goal):
+    """Away from labels that are known to be classes of the network: they are not looked at."""
+
+    def __post_init__(self) -> None:
+        pass
+
+    def check(self, logits: Tensor) -> None:
+        pass
 
 
 @contextlib.contextmanager

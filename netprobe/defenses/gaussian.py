@@ -27,4 +27,4 @@ class GaussianAugmentation(Perturbing):
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, copy: nn.Module
     ) -> dict[str, Tensor]:
         noise = GaussianNoise(self.std, low=self.low, high=self.high)
-        return entropy(model, noise(model, x, y, generator=generator), y)
+        return entropy(model, noise.noisy(x, generator) if self.std else x, y)

@@ -13,7 +13,7 @@ from netprobe.defenses.crafting import Crafting
 from netprobe.fields import real, whole
 from netprobe.outputs import logits_of, widened
 from netprobe.perturb.frozen import frozen
-from netprobe.perturb.geometry import GEOMETRIES, Box
+from netprobe.perturb.geometry import GEOMETRIES
 from netprobe.perturb.gradient import PGD
 from netprobe.perturb.randomness import normal
 
@@ -52,7 +52,7 @@ class TRADES(Crafting):
 
     def farthest(self, model: nn.Module, x: Tensor, generator: torch.Generator, copy: nn.Module) -> Tensor:
         """The point of the ball that the search for the largest divergence ends at."""
-        box, ball = Box(self.low, self.high), GEOMETRIES["linf"]
+        ball = GEOMETRIES["linf"]
         step = self.eps / 8 if self.step_size is None else self.step_size
         changed = x + START * normal(x, generator)
         with self.victim(model, copy, x) as victim, frozen(victim):
@@ -62,7 +62,7 @@ class TRADES(Crafting):
                 point = changed.detach().requires_grad_()
                 spread = divergence(here, logits_of(victim(point), len(x))).sum()
                 (gradient,) = torch.autograd.grad(spread, point)
-                changed = box.clip(x + ball.project(changed + step * gradient.sign() - x, self.eps))
+                changed = self.box.clip(x + ball.project(changed + step * gradient.sign() - x, self.eps))
         return changed.detach()
 
     def validation_attack(self) -> PGD:

@@ -178,19 +178,24 @@ def slope(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1, normalised: 
     `normalised` divides the gradient of every pass by its L2 norm per image before averaging, so that passes of small
     gradient count as much as others (Bakiskan 2022, section 4.2.4). The values are summed over images, so that the
     gradient of an image does not depend on the batch. Only x gets a gradient; every pass frees its graph before the
-    next.
+    next. A gradient that is not finite is an error.
     """
-    x = x.detach().requires_grad_()
-    total = _one_slope(model, x, goal, normalised)
-    for _ in range(passes - 1):
-        total = Slope(*(a + b for a, b in zip(total, _one_slope(model, x, goal, normalised), strict=True)))
-    mean = Slope(*(part / passes for part in total)) if passes > 1 else total
+    mean = mean_slope(model, x, goal, passes, normalised)
     if not mean.gradient.isfinite().all():
         bad = (~mean.gradient.flatten(1).isfinite().all(1)).sum().item()
         raise NetprobeError(
             f"the input gradient of {bad} of {len(x)} images is not finite: check the model's outputs there"
         )
     return mean
+
+
+def mean_slope(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1, normalised: bool = False) -> Slope:
+    """`slope` without a look at the gradient, for which the host would wait for the device."""
+    x = x.detach().requires_grad_()
+    total = _one_slope(model, x, goal, normalised)
+    for _ in range(passes - 1):
+        total = Slope(*(a + b for a, b in zip(total, _one_slope(model, x, goal, normalised), strict=True)))
+    return Slope(*(part / passes for part in total)) if passes > 1 else total
 
 
 def input_gradient(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1) -> Tensor:

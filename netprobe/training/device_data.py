@@ -73,6 +73,11 @@ class DeviceData:
         x = to_float(self._cropped(at, self._crop_flips(epoch)) if self.padding else self.stored.index_select(0, at))
         return (_as_images(x) if x.ndim == 5 else x), self.labels[at]
 
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value that a batch can hold."""
+        low, high = to_float(torch.stack(self.stored.aminmax())).tolist()
+        return low, high
+
     def _crop_flips(self, epoch: int) -> CropFlips:
         """The tables of `epoch` on the device; those of the latest are kept."""
         if self._drawn is None or self._drawn[0] != epoch:

@@ -62,6 +62,7 @@ class Loop:
         card: dict[str, Any],
         folder: Path | None,
     ) -> None:
+        defense.check_range(*data.range())
         self.defense, self.model, self.data, self.validation = defense, model, data, validation
         self.recipe, self.together, self.card, self.folder = recipe, together, card, folder
         self.progress, self.history, self.tally = Progress(), [], Tally()

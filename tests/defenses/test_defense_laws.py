@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from netprobe.data import Data
 from netprobe.defenses import DEFENSES, parse_defense
+from netprobe.errors import NetprobeError
 from netprobe.perturb import ImageGenerator
 from netprobe.perturb.attack_copy import LiveCopy
 from netprobe.training import fit
@@ -46,6 +49,53 @@ def test_with_nothing_to_defend_against_it_is_natural_training(spec, network, ba
     x, y = batch
     expected = cross_entropy(copy.deepcopy(network).train()(x), y)
     torch.testing.assert_close(terms(spec, network, batch)["loss"], expected)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often the host asks for the value of a tensor, for which on a GPU it would have to wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("spec", SOME)
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_the_host_need_not_wait_for_a_loss(spec, mode, network, batch):
+    defense = parse_defense(f"{spec},mode=train" if mode == "train" and spec in ATTACKING else spec)
+    live, generator = LiveCopy(network, batch[0]), torch.Generator().manual_seed(0)
+    with Reads() as reads:
+        defense.loss(network.train(), *batch, generator=generator, copy=live.refresh())["loss"].backward()
+    assert reads.count == 0
+
+
+@pytest.mark.parametrize(
+    "spec", ["pgd-at:eps=0.1,steps=3", "pgd-at:eps=1,norm=l2,steps=2,attack_loss=cw", "fast:eps=0.1"]
+)
+def test_what_is_crafted_is_what_the_attack_gives_when_called(spec, network, batch):
+    defense, live = parse_defense(spec), LiveCopy(network, batch[0]).module
+    made = defense.crafted(defense.attack(), network, *batch, ImageGenerator(0, range(6)), live)
+    assert torch.equal(made, defense.attack()(live, *batch, generator=ImageGenerator(0, range(6))))
+
+
+def test_a_gradient_that_is_not_finite_shows_in_the_loss(network, batch):
+    live = LiveCopy(network, batch[0]).module
+    with torch.no_grad():
+        live.get_parameter("net.4.bias")[0] = torch.inf  # of the copy alone: the loss itself is made without it
+    assert terms("pgd-at:eps=0.1", network, batch, live)["loss"].isnan()
+
+
+@pytest.mark.parametrize("spec", SOME[1:])
+def test_inputs_outside_the_box_are_refused_before_training(spec):
+    waveforms = Data(torch.linspace(-1, 1, 40).view(4, 10), torch.tensor([0, 1, 0, 1]), ("low", "high"), "ramps")
+    network = nn.Sequential(nn.Linear(10, 2))
+    with pytest.raises(NetprobeError, match=r"go from -1 to 1, .* set its low and high"):
+        fit(spec, network, waveforms, epochs=1, validation=0, progress=False)
+    fit(f"{spec},low=-1", network, waveforms, epochs=1, validation=0, progress=False)
 
 
 @pytest.mark.parametrize("spec", SOME)
