@@ -36,7 +36,8 @@ def test_a_probe_is_joined_from_its_shares(checkpoint, tmp_path):
     together = open_results(run("probe", checkpoint, tmp_path / "two", *metrics, launcher=TORCHRUN))
     for metric, name in (("psr", "psr"), ("spectrum", "eigenvalues"), ("accuracy", "correct")):
         ours, theirs = (tree["net"][metric][name].values for tree in (together, alone))
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-12)  # batches differ, and so does their float32 rounding
+        # Batches differ, and so does their float32 rounding.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-12)
     assert not list((tmp_path / "two").glob("partial*"))
 
 
