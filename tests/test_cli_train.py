@@ -13,7 +13,7 @@ import netprobe as npb
 from netprobe.cli import main
 from netprobe.recipes import Recipe
 from netprobe.reporting.verdict import verdict
-from netprobe.store import open_results
+from netprobe.store import open_results, provenance
 
 SMALL = ["--data", "digits", "--limit", "200", "--model", "digits_cnn", "--preset", "quick", "--epochs", "2"]
 
@@ -50,7 +50,10 @@ def test_it_says_how_it_went_and_writes_everything(trained):
     names = {"best.pt", "last.pt", "history.jsonl", "results.nc", "report.html"}
     assert names <= {path.name for path in folder.iterdir()}
     assert {path.name for path in (folder / "figures").iterdir()} == {"learning_curves.svg", "training_loss.svg"}
-    assert "How training went" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "How training went" in page
+    assert "carry no provenance" not in page
+    assert provenance(open_results(folder / "results.nc"))["recipe"]["epochs"] == 2
 
 
 def test_the_verdict_is_that_of_the_best_epoch(trained):

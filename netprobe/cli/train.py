@@ -23,8 +23,6 @@ def trained(
 
     `how` to load the model that `model` names on the command line.
     """
-    import xarray as xr
-
     from netprobe.cli.models import parse
     from netprobe.outcome import write
     from netprobe.processes import leave, processes
@@ -42,6 +40,6 @@ def trained(
         click.echo(f"interrupted; {out}/last.pt holds what was done, and the same command goes on from there", err=True)
         sys.exit(130)
     if processes().leads:
-        write(xr.DataTree.from_dict({f"{Path(out).resolve().name}/history": result.history}), out)
+        write(result.results(Path(out).resolve().name), out)
     leave()
     return result

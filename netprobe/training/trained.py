@@ -53,6 +53,12 @@ class Trained:
     folder: Path | None = None
     findings: list[str] = field(default_factory=list)
 
+    def results(self, name: str = "trained") -> xr.DataTree:
+        """The history as results like any other, of a model called `name`: to report, to save, to join."""
+        tree = xr.DataTree.from_dict({f"{name}/history": self.history})
+        tree.attrs["provenance"] = self.history.attrs["provenance"]
+        return tree
+
     def __repr__(self) -> str:
         final = self.history.isel(epoch=-1)
         shown = [f"{name} {float(final[name]):.1%}" for name in ("accuracy", *INTERVALS) if name in final]
