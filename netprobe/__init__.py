@@ -6,6 +6,7 @@
     tree = npb.probe({"natural": model}, data, {"pgd": npb.PGD(eps=8/255, steps=20), "noise": npb.GaussianNoise(0.1)})
     npb.plot_psr(tree)
     npb.report(tree, "report.html")
+    robust = npb.fit("pgd-at:eps=8/255", "resnet18", "cifar10", out="runs/robust").model
 
 Public names are resolved on first use, so that `import netprobe` and `netprobe --help` are quick.
 """
@@ -39,13 +40,15 @@ _PUBLIC = {
     ],
     "netprobe.preflight": ["check"],
     "netprobe.probing": ["Interrupted", "gather", "merge", "probe"],
+    "netprobe.recipes": ["Recipe"],
     "netprobe.reporting": ["report"],
     "netprobe.selection": ["select"],
     "netprobe.sites": ["find_sites"],
     "netprobe.store": ["open_results", "save_results"],
+    "netprobe.training": ["Diverged", "Trained", "fit"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_SUBPACKAGES = ("data", "evaluation", "metrics", "models", "perturb", "plots", "weights")
+_SUBPACKAGES = ("data", "defenses", "evaluation", "metrics", "models", "perturb", "plots", "training", "weights")
 
 __all__ = sorted([*_HOME, *_SUBPACKAGES])
 
