@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from netprobe.models import ARCHITECTURES
-from netprobe.perturb.attack_copy import attack_copy, memory_format
+from netprobe.perturb.attack_copy import LiveCopy, attack_copy, memory_format
 from netprobe.perturb.backward import BackwardPass
 from netprobe.perturb.frozen import frozen
 
@@ -174,3 +174,36 @@ def test_another_precision_inside(x):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     gap = (copied(x) - model(x)).abs().max() / model(x).abs().max()
     assert 0 < gap < 0.2  # bfloat16 keeps 8 bits, in each of twenty layers
+
+
+def two_convolutions() -> nn.Module:
+    """One with a bias, one without, whose batch norm is not affine."""
+    first, second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3, bias=False)
+    norms = nn.BatchNorm2d(4), nn.BatchNorm2d(5, affine=False)
+    body = nn.Sequential(first, norms[0], nn.ReLU(), second, norms[1], nn.ReLU())
+    return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_a_live_copy_becomes_to_the_bit_what_would_be_copied_now(dtype, x):
+    model = two_convolutions()
+    live = LiveCopy(model, x, dtype)
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]:
+            tensor += torch.rand_like(tensor)
+    now = attack_copy(model, x, dtype).state_dict()
+    before = {name: tensor.clone() for name, tensor in live.module.state_dict().items()}
+    after = live.refresh().state_dict()
+    assert norms(live.module) == 0
+    assert all(
+        torch.equal(tensor, now[name]) and not torch.equal(tensor, before[name]) for name, tensor in after.items()
+    )
+
+
+def test_a_live_copy_is_made_again_when_the_model_has_become_another_function(x):
+    model = Block(lambda self, x: after(self, x) if self.plain else -after(self, x))
+    model.plain = True
+    live = LiveCopy(model, x)
+    assert live.remade() is live
+    model.plain = False
+    torch.testing.assert_close(live.remade().module(x), model.eval()(x))
