@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from netprobe.perturb.attacked import Attacked
+from netprobe.perturb.attacked import Attacked, part_by_part
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import select
@@ -36,11 +36,9 @@ def attack(
         return perturbation.fool(
             model, x, y, generator=generator, slots=slots, gradients=gradients, advance_bar=advance_bar
         )
-    parts = []
-    for rows in torch.arange(len(x), device=x.device).split(slots):
-        parts.append(_batch(perturbation, model, x[rows], y[rows], select(generator, rows)))
-        advance_bar(len(rows))
-    return Attacked(*(torch.cat(list(field)) for field in zip(*parts, strict=True)))
+    return part_by_part(
+        lambda rows: _batch(perturbation, model, x[rows], y[rows], select(generator, rows)), x, slots, advance_bar
+    )
 
 
 def _batch(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -23,3 +25,14 @@ class Attacked:
     forwards: Tensor
     backwards: Tensor
     broken_by: Tensor | None = None
+
+
+def part_by_part(
+    attacked: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, slots: int, advance_bar: Callable[[int], object]
+) -> Attacked:
+    """What `attacked` makes of the rows of x, `slots` of them at a time: the first four fields of an `Attacked`."""
+    parts = []
+    for rows in torch.arange(len(x), device=x.device).split(slots):
+        parts.append(attacked(rows))
+        advance_bar(len(rows))
+    return Attacked(*(torch.cat(field) for field in zip(*parts, strict=True)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from netprobe.fields import whole
 from netprobe.perturb.attack_copy import attack_copy
-from netprobe.perturb.attacked import Attacked
+from netprobe.perturb.attacked import Attacked, part_by_part
 from netprobe.perturb.ball import InBall
 from netprobe.perturb.geometry import per_image
 from netprobe.perturb.libraries import UnitBox, library_seed, needed
@@ -54,11 +54,9 @@ class BoundaryProjection(InBall, StandingAttack):
     ) -> Attacked:
         needed("pyautoattack.fab_pt", self.title)
         surrogate = UnitBox(attack_copy(model, x[:8]), self.box, x.dtype)
-        parts = []
-        for rows in torch.arange(len(x), device=x.device).split(slots):
-            parts.append(self._batch(model, surrogate, x[rows], y[rows], select(generator, rows)))
-            advance_bar(len(rows))
-        return Attacked(*(torch.cat(field) for field in zip(*parts, strict=True)))
+        return part_by_part(
+            lambda rows: self._batch(model, surrogate, x[rows], y[rows], select(generator, rows)), x, slots, advance_bar
+        )
 
     def _batch(
         self, model: nn.Module, surrogate: UnitBox, x: Tensor, y: Tensor, generator: torch.Generator | None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from netprobe.fields import choice, real, switch, whole
 from netprobe.perturb.attack_copy import attack_copy
-from netprobe.perturb.attacked import Attacked
+from netprobe.perturb.attacked import Attacked, part_by_part
 from netprobe.perturb.geometry import per_image
 from netprobe.perturb.libraries import UnitBox, needed
 from netprobe.perturb.objective import predict
@@ -67,12 +67,12 @@ class MinimumNormAttack(StandingAttack):
         advance_bar: Progress,
     ) -> Attacked:
         surrogate = UnitBox(attack_copy(model, x[:8]), self.box, x.dtype)
-        parts = []
-        for rows in torch.arange(len(x), device=x.device).split(slots):
+
+        def attacked(rows: Tensor) -> tuple[Tensor, ...]:
             found = self.closest(surrogate, x[rows], y[rows], select(generator, rows))
-            parts.append(verdict(model, x[rows], y[rows], surrogate.moved(x[rows], found), surrogate))
-            advance_bar(len(rows))
-        return Attacked(*(torch.cat(field) for field in zip(*parts, strict=True)))
+            return verdict(model, x[rows], y[rows], surrogate.moved(x[rows], found), surrogate)
+
+        return part_by_part(attacked, x, slots, advance_bar)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
