@@ -21,8 +21,10 @@ from netprobe.passes import device_of
 from netprobe.processes import processes
 from netprobe.recipes import Recipe, preset
 from netprobe.store import model_card, versions
+from netprobe.training.choosing import best_index
 from netprobe.training.device_data import DeviceData
 from netprobe.training.initial import check_fit, initial
+from netprobe.training.keeping import Keeper
 from netprobe.training.loop import Loop
 from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint
 from netprobe.training.trained import Trained, history_dataset
@@ -87,8 +89,9 @@ def fit(
     held_out_test = Validation(held_out, defense.validation_attack() if held_out else None, where, recipe.seed)
     if recipe.channels_last and train.kind == "image":
         trained = trained.to(memory_format=torch.channels_last)
-    loop = Loop(defense, trained, _on_device(train, where, recipe), held_out_test, recipe, together, card, _made(out))
-    if loop.folder is not None and (loop.folder / LAST).exists():
+    keeper = Keeper(card, _made(out), together, recipe.save_every)
+    loop = Loop(defense, trained, _on_device(train, where, recipe), held_out_test, recipe, together, keeper)
+    if keeper.folder is not None and (keeper.folder / LAST).exists():
         _go_on(loop)
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
         loop.run(name, progress)
@@ -163,10 +166,11 @@ def _made(out: str | Path | None) -> Path | None:
 
 
 def _go_on(loop: Loop) -> None:
-    contents = read_checkpoint(loop.folder / LAST)
-    if contents[CARD]["key"] != loop.card["key"]:
+    folder, card = loop.keeper.folder, loop.keeper.card
+    contents = read_checkpoint(folder / LAST)
+    if contents[CARD]["key"] != card["key"]:
         raise CheckpointError(
-            f"{loop.folder} holds another training ({_difference(contents[CARD], loop.card)}): "
+            f"{folder} holds another training ({_difference(contents[CARD], card)}): "
             "give another folder, or delete that one"
         )
     loop.restore(contents["state_dict"], contents["training"])
@@ -183,16 +187,13 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
 
 
 def _trained(loop: Loop) -> Trained:
-    criterion = loop.validation.criterion
-    best = max(loop.history, key=lambda record: record[criterion]) if criterion else loop.history[-1]
+    criterion, folder = loop.validation.criterion, loop.keeper.folder
+    best = loop.history[best_index(loop.history, criterion)]
     findings = [finding for finding in (loop.progress.stopped, robust_overfitting(loop.history)) if finding]
     attrs = {"title": "how training went", "defense": loop.defense.title, "criterion": criterion or "none: the last"}
-    attrs |= {"best_epoch": best["epoch"], "findings": findings, "provenance": loop.card}
+    attrs |= {"best_epoch": best["epoch"], "findings": findings, "provenance": loop.keeper.card}
     last = loop.result.eval()
     model = copy.deepcopy(last)
-    if loop.folder is not None:
-        model.load_state_dict(read_checkpoint(loop.folder / BEST)["state_dict"])
-    else:
-        model.load_state_dict(loop.kept)
+    model.load_state_dict(loop.keeper.weights if folder is None else read_checkpoint(folder / BEST)["state_dict"])
     history = history_dataset(loop.history, attrs)
-    return Trained(model, last, history, loop.defense, loop.recipe, loop.folder, findings)
+    return Trained(model, last, history, loop.defense, loop.recipe, folder, findings)

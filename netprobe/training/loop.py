@@ -6,7 +6,6 @@ import contextlib
 import functools
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,10 +21,11 @@ from netprobe.perturb.attack_copy import LiveCopy
 from netprobe.processes import Processes
 from netprobe.recipes import Recipe
 from netprobe.training.augmentation import order
+from netprobe.training.choosing import best_index, out_of_patience
 from netprobe.training.device_data import DeviceData
+from netprobe.training.keeping import Keeper
 from netprobe.training.objective import Objective, distributed
 from netprobe.training.optimizer import make_optimizer, scaler, set_rates
-from netprobe.training.saved import BEST, LAST, save_checkpoint, write_history
 from netprobe.training.schedules import rates
 from netprobe.training.tally import Tally
 from netprobe.training.validation import Validation
@@ -59,19 +59,16 @@ class Loop:
         validation: Validation,
         recipe: Recipe,
         together: Processes,
-        card: dict[str, Any],
-        folder: Path | None,
+        keeper: Keeper,
     ) -> None:
         defense.check_range(*data.range())
         self.defense, self.model, self.data, self.validation = defense, model, data, validation
-        self.recipe, self.together, self.card, self.folder = recipe, together, card, folder
+        self.recipe, self.together, self.keeper = recipe, together, keeper
         self.progress, self.history, self.tally = Progress(), [], Tally()
         self.optimizer, self.scaler = make_optimizer(recipe, model), scaler(recipe, data.device)
         self.objective = distributed(Objective(defense, model, together, recipe.compile), together, data.device)
         self.live: LiveCopy | None = None
         self.averaged = _averaged(model, recipe.ema) if recipe.ema else None
-        self.kept: dict[str, Tensor] | None = None  # the best weights, where no folder keeps them
-        self.saved_at = time.monotonic()
 
     @property
     def result(self) -> nn.Module:
@@ -107,13 +104,14 @@ class Loop:
             bar.update(len(positions))
             if time.monotonic() - looked > LOOK_EVERY:
                 looked = self._look(bar, looked)
-                self._save_if_due()
+                if self.keeper.due:
+                    self._save()
         self._look(bar, looked)
         with undivided():
             self._close_epoch()
 
     def _keep_interrupted(self) -> None:
-        if self.folder is not None and self.together.local:
+        if self.together.local:
             self.tally.look(self._steps_done, self._remedy())
             self._save()
 
@@ -194,24 +192,24 @@ class Loop:
         return now
 
     def _remedy(self) -> str:
-        kept = f"The last good state is in {self.folder / LAST}. " if self.folder else ""
         return (
-            f"{kept}Try a lower lr than {self.recipe.lr:g}, clip=1, or precision='float32'; "
+            f"{self.keeper.where}Try a lower lr than {self.recipe.lr:g}, clip=1, or precision='float32'; "
             "check that inputs are in [0, 1]"
         )
 
     def _close_epoch(self) -> None:
+        criterion = self.validation.criterion
         self.history.append(self._record())
-        best = self._improved()
-        self.progress.stopped = self.defense.stops(self.history) or self._out_of_patience()
-        self.progress = Progress(self.progress.epoch + 1, stopped=self.progress.stopped)
-        self.tally = Tally()
-        if best:
-            self._keep()
-        if self.folder is not None and self.together.leads:
-            write_history(self.folder, self.history)
-            self._save()
+        stopped = self.defense.stops(self.history) or out_of_patience(self.history, criterion, self.recipe.patience)
+        self.progress, self.tally = Progress(self.progress.epoch + 1, stopped=stopped), Tally()
+        if best_index(self.history, criterion) == len(self.history) - 1:
+            self.keeper.best(self.result, len(self.history))
+        self.keeper.history(self.history)
+        self._save()
         self.together.wait()
+
+    def _save(self) -> None:
+        self.keeper.last(self.model, self.state())
 
     def _record(self) -> dict[str, Any]:
         names = [name for name in self.tally.sums]
@@ -225,38 +223,6 @@ class Loop:
             "seconds": seconds,
             "images_per_second": images / max(seconds, 1e-9),  # of all processes together
         }
-
-    def _improved(self) -> bool:
-        """Whether the epoch just recorded is the best so far; the last one always is where there is no criterion."""
-        criterion = self.validation.criterion
-        if criterion is None:
-            return True
-        return all(self.history[-1][criterion] > record[criterion] for record in self.history[:-1])
-
-    def _out_of_patience(self) -> str | None:
-        criterion, patience = self.validation.criterion, self.recipe.patience
-        if not patience or criterion is None:
-            return None
-        best = max(range(len(self.history)), key=lambda i: self.history[i][criterion])
-        idle = len(self.history) - 1 - best
-        return f"stopped after {idle} epochs without a better {criterion}" if idle >= patience else None
-
-    def _keep(self) -> None:
-        """Keep the weights as the best so far."""
-        if self.folder is None:
-            self.kept = {name: tensor.detach().clone() for name, tensor in self.result.state_dict().items()}
-        elif self.together.leads:
-            save_checkpoint(self.folder / BEST, self.result, self.card | {"epoch": len(self.history)})
-
-    def _save_if_due(self) -> None:
-        # Inside an epoch every process holds a part of the sums: only one alone can save them all.
-        due = time.monotonic() - self.saved_at >= self.recipe.save_every
-        if due and self.folder is not None and self.together.local:
-            self._save()
-
-    def _save(self) -> None:
-        save_checkpoint(self.folder / LAST, self.model, self.card, training=self.state())
-        self.saved_at = time.monotonic()
 
     def state(self) -> dict[str, Any]:
         """Everything besides the weights that training goes on from."""

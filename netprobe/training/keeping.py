@@ -1,0 +1,52 @@
+"""What a training leaves behind while it runs: the state to go on from, the best weights, the history."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from netprobe.processes import Processes
+from netprobe.training.saved import BEST, LAST, save_checkpoint, write_history
+
+
+class Keeper:
+    """Keeps in `folder`, or the best weights alone in memory where there is none. One process writes for all."""
+
+    def __init__(self, card: dict[str, Any], folder: Path | None, together: Processes, save_every: float) -> None:
+        self.card, self.folder, self.together, self.save_every = card, folder, together, save_every
+        self.weights: dict[str, Tensor] | None = None
+        self.saved_at = time.monotonic()
+
+    @property
+    def writes(self) -> bool:
+        return self.folder is not None and self.together.leads
+
+    @property
+    def due(self) -> bool:
+        """Whether to save inside an epoch; of several processes each holds a part of its sums, so none can."""
+        return self.together.local and time.monotonic() - self.saved_at >= self.save_every
+
+    def best(self, network: nn.Module, epoch: int) -> None:
+        """The weights of the best epoch so far."""
+        if self.folder is None:
+            self.weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        elif self.writes:
+            save_checkpoint(self.folder / BEST, network, self.card | {"epoch": epoch})
+
+    def last(self, model: nn.Module, state: dict[str, Any]) -> None:
+        """Where training is."""
+        if self.writes:
+            save_checkpoint(self.folder / LAST, model, self.card, training=state)
+            self.saved_at = time.monotonic()
+
+    def history(self, records: list[dict[str, Any]]) -> None:
+        if self.writes:
+            write_history(self.folder, records)
+
+    @property
+    def where(self) -> str:
+        """Where to go on from, in words."""
+        return f"The last good state is in {self.folder / LAST}. " if self.folder else ""
