@@ -49,6 +49,11 @@ class Defense(Checked, ABC):
         """Whether `loss` uses the attack copy."""
         return False
 
+    @property
+    def draws(self) -> bool:
+        """Whether `loss` uses the generator; None takes its place where it does not."""
+        return True
+
     def check_range(self, low: float, high: float) -> None:
         """Refuse training inputs that go from `low` to `high`; asked once, so that `loss` need not check them."""
 

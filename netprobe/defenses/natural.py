@@ -20,6 +20,10 @@ class Natural(Defense):
     name: ClassVar[str] = "natural"
     title: ClassVar[str] = "natural training"
 
+    @property
+    def draws(self) -> bool:
+        return False
+
     def loss(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, copy: nn.Module
     ) -> dict[str, Tensor]:

@@ -125,13 +125,16 @@ class Loop:
         self.tally.add(terms, y)
         if self.optimizer is not None:
             # Gradients are averaged over processes, whose parts of a last batch may differ in size.
-            self._update(terms["loss"] * (len(positions) * self.together.size / len(batch)))
+            share = len(positions) * self.together.size / len(batch)
+            self._update(terms["loss"] if share == 1 else terms["loss"] * share)
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
 
-    def _noise(self, positions: Tensor, epoch: int) -> torch.Generator:
+    def _noise(self, positions: Tensor, epoch: int) -> torch.Generator | None:
         """Fresh every epoch: a stream an image; on a GPU one a step, since streams of images are drawn on the host."""
         recipe, device = self.recipe, self.data.device
+        if not self.defense.draws:
+            return None
         if device.type == "cpu":
             return ImageGenerator(recipe.seed, positions + epoch * len(self.data))
         return torch.Generator(device).manual_seed(_mixed(recipe.seed, self._steps_done, self.together.rank, NOISE))
@@ -181,8 +184,10 @@ class Loop:
         return torch.bfloat16 if self.recipe.precision == "bfloat16" else None
 
     def _autocast(self) -> contextlib.AbstractContextManager:
-        reduced = self.recipe.precision != "float32"
-        return torch.autocast(self.data.device.type, getattr(torch, self.recipe.precision), enabled=reduced)
+        device, reduced = self.data.device.type, self.recipe.precision != "float32"
+        if not reduced and not torch.is_autocast_enabled(device):
+            return contextlib.nullcontext()
+        return torch.autocast(device, getattr(torch, self.recipe.precision), enabled=reduced)
 
     def _look(self, bar: tqdm, looked: float) -> float:
         now = time.monotonic()

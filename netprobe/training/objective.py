@@ -20,7 +20,9 @@ class Objective(nn.Module):
         self._defense, self._together = defense, together
         self._forward = [torch.compile(model) if compile else model]  # in a list: the same parameters, once
 
-    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator, copy: list[nn.Module]) -> dict[str, Tensor]:
+    def forward(
+        self, x: Tensor, y: Tensor, generator: torch.Generator | None, copy: list[nn.Module]
+    ) -> dict[str, Tensor]:
         """`copy` comes in a list, out of the sight of whoever moves tensors and modules to devices."""
         with synced(self.model, self._together):
             return self._defense.loss(self._forward[0], x, y, generator=generator, copy=copy[0])
