@@ -17,7 +17,7 @@ from netprobe.plots.partial_drawing import (
     end_key,
     failure_key,
     keys,
-    percent_axis,
+    quantity_axis,
 )
 from netprobe.plots.partial_reading import (
     ALONG,
@@ -28,7 +28,6 @@ from netprobe.plots.partial_reading import (
     named,
     parted,
     points,
-    quantity_label,
     seeds_of,
     whose,
 )
@@ -80,9 +79,9 @@ def plot_partial_curves(
             style = code_look(wanted.index(code), entry.index)
             draw_points(ax, drawn[-1], named(entry, code, every), style)
             draw_ends(ax, drawn[-1])
-    ax.set(xlabel=XLABEL[along], ylabel=quantity_label(every, quantity))
+    ax.set_xlabel(XLABEL[along])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    percent_axis(ax, quantity)
+    quantity_axis(ax, every, quantity)
     title = f"{every[0].data[quantity].attrs['long_name'].capitalize()}{whose(every)} ({seeds_of(every)})"
     heading(ax, title, [*keys(wanted, every), end_key(), *([failure_key()] if any_failed(drawn) else [])])
     return ax

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from netprobe.plots.drawing import INK, QUIET, finite, look, plain, shorten
 from netprobe.plots.partial_reading import Points
-from netprobe.plots.reading import Measured
+from netprobe.plots.reading import Measured, label
 
 FAILED = "Failed to converge"
 WHOLE = "Whole network trained one way"
@@ -79,11 +79,19 @@ def any_failed(every: list[Points]) -> bool:
     return any(bool((~np.isnan(drawn.failed)).any()) for drawn in every)
 
 
-def percent_axis(ax: Axes, quantity: str, whole: bool = True) -> None:
-    """Accuracies as percentages, from 0 to 100 if they are no differences; losses from 0."""
+def quantity_axis(ax: Axes, every: Sequence[Measured], quantity: str) -> None:
+    """Accuracies in percent, from 0 to 100; losses from 0."""
+    ax.set_ylabel(label(every[0].data[quantity]))
+    ax.set_ylim(bottom=0)
     if quantity.endswith("accuracy"):
+        ax.set_ylim(0, 1.02)
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-        if whole:
-            ax.set_ylim(0, 1.02)
-    elif whole:
-        ax.set_ylim(bottom=0)
+
+
+def difference_axis(ax: Axes, every: Sequence[Measured], quantity: str) -> None:
+    """Differences of accuracies in percentage points, of losses in nats."""
+    accuracy = quantity.endswith("accuracy")
+    name = every[0].data[quantity].attrs["long_name"]
+    ax.set_ylabel(f"Change of {name} ({'points' if accuracy else 'nat'})")
+    if accuracy:
+        ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))

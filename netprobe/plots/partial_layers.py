@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from netprobe.plots.drawing import QUIET, canvas, heading, name_ticks, styled
-from netprobe.plots.partial_drawing import any_failed, code_look, draw_points, failure_key, keys, percent_axis
+from netprobe.plots.partial_drawing import any_failed, code_look, difference_axis, draw_points, failure_key, keys
 from netprobe.plots.partial_reading import (
     QUANTITIES,
     Points,
@@ -18,7 +18,6 @@ from netprobe.plots.partial_reading import (
     layer_names,
     layer_points,
     named,
-    quantity_label,
     seeds_of,
     single,
     whose,
@@ -62,8 +61,7 @@ def plot_partial_layers(
             draw_points(ax, drawn[-1], named(entry, code, every), style)
     ax.axhline(0, color=QUIET, linewidth=1, zorder=1)
     layer_axis(ax, every)
-    ax.set_ylabel(f"Change of {quantity_label(every, quantity)[:1].lower()}{quantity_label(every, quantity)[1:]}")
-    percent_axis(ax, quantity, whole=False)
+    difference_axis(ax, every, quantity)
     title = f"One layer retrained the other way{whose(every)} ({seeds_of(every)})"
     heading(ax, title, [*keys(wanted, every), *([failure_key()] if any_failed(drawn) else [])])
     return ax

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from netprobe.plots.drawing import QUIET, canvas, heading, styled
 from netprobe.plots.partial_drawing import any_failed, code_look, draw_points, failure_key, keys
@@ -71,10 +72,11 @@ def plot_partial_parameters(
             draw_points(ax, drawn[-1], named(entry, code, every), style)
     ax.axhline(0, color=QUIET, linewidth=1, zorder=1)
     ax.set_yscale("symlog", linthresh=0.1)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
     layer_axis(ax, every)
     accuracy = quantity.endswith("accuracy")
     name = every[0].data[quantity].attrs["long_name"]
-    ax.set_ylabel(f"Gain of {name} per {PER} parameters ({'points' if accuracy else 'nat'})")
+    ax.set_ylabel(f"Gain of {name}\nper {PER} parameters ({'points' if accuracy else 'nat'})")
     title = f"Contribution of adversarially trained parameters{whose(every)} ({seeds_of(every)})"
     heading(ax, title, [*keys(wanted, every), *([failure_key()] if any_failed(drawn) else [])])
     return ax

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from netprobe.errors import NetprobeError, unknown
-from netprobe.plots.reading import Measured, label
+from netprobe.plots.reading import Measured
 
 QUANTITIES = ("adversarial_accuracy", "adversarial_loss", "clean_accuracy", "clean_loss")
 ALONG = ("adversarial_layers", "adversarial_parameters", "cutoff")
@@ -155,8 +155,3 @@ def seeds_of(every: Sequence[Measured]) -> str:
     """For a heading: over how many seeds, in words."""
     most = max(entry.data.sizes["seed"] for entry in every)
     return "one seed" if most == 1 else f"mean and range of {most} seeds"
-
-
-def quantity_label(every: Sequence[Measured], quantity: str) -> str:
-    """As an axis label."""
-    return label(every[0].data[quantity])

@@ -100,6 +100,8 @@ def test_layers_against_their_own_stage_1(data):
         assert_allclose(curve(ax, code).get_xdata(), range(N))
         assert_allclose(curve(ax, code).get_ydata(), change.mean("seed").values)
     assert [text.get_text() for text in ax.get_xticklabels()] == list(LAYERS)
+    assert ax.get_ylabel() == "Change of adversarial accuracy (points)"
+    assert ax.yaxis.get_major_formatter()(-0.075) == "−7.5"
 
 
 def test_a_failed_stage_1_leaves_no_ground_to_compare_with(data):
@@ -123,7 +125,7 @@ def test_gains_per_thousand_parameters(data):
     for code, gain in wanted.items():
         assert_allclose(curve(ax, code).get_xdata(), range(N))
         assert_allclose(curve(ax, code).get_ydata(), 1e5 * np.array(gain) / sizes, rtol=1e-9)
-    assert ax.get_ylabel() == "Gain of adversarial accuracy per 1000 parameters (points)"
+    assert ax.get_ylabel() == "Gain of adversarial accuracy\nper 1000 parameters (points)"
 
 
 def test_mistakes(data):
