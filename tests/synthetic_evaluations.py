@@ -104,8 +104,10 @@ def minimum_norm(fragile, images, rng, described, wilson) -> xr.Dataset:
 
 def corruptions(fragile, images, rng, described, wilson) -> xr.Dataset:
     accuracy = 0.9 - np.outer(np.linspace(0.3, 1, 4), np.linspace(0.1, 0.7, 3)) * (1.0 if fragile else 0.6)
-    error = 1 - accuracy.mean(1)
+    wrong = (rng.random((4, images)) < (1 - accuracy.mean(1))[:, None]).astype(float)
+    error = wrong.mean(1)
     data = {
+        "error_image": (("corruption", "image"), wrong),
         "accuracy": (("corruption", "severity"), accuracy),
         "accuracy_interval": (("corruption", "severity", "bound"), wilson(accuracy, images)),
         "error": ("corruption", error),

@@ -19,6 +19,8 @@ def corruption_table(
 ) -> xr.Dataset | None:
     """/<model>/corruptions: accuracy(corruption, severity), and error(corruption), 1 minus its mean over severities.
 
+    `error_image` (corruption, image) is what `error` is the mean of, so that models can be compared image by image.
+
     `mean_error` is the mean of `error` over corruptions; divided corruption by corruption by the error of a baseline
     model before the mean it is the mean corruption error (mCE) of Hendrycks and Dietterich (ICLR 2019), which
     `plot_corruption_error(baseline=...)` shows. NaN where a severity was not evaluated. None without corruptions.
@@ -42,9 +44,13 @@ def corruption_table(
     found = {
         "accuracy": accuracy,
         "accuracy_interval": interval(both, np.reshape(bounds, (*known.shape, 2)), accuracy, "Wilson score interval"),
+        "error_image": variable(
+            "corruption image", wrong, "error", "1", "share of severities at which it is wrong"
+        ),
         "error": error,
         "error_interval": interval("corruption", bootstrap_interval(wrong), error, images),
         "mean_error": mean,
         "mean_error_interval": interval("", bootstrap_interval(wrong.mean(0)), mean, images),
     }
-    return xr.Dataset(found, {"corruption": names, "severity": severities, "bound": ["low", "high"]})
+    coords = {"corruption": names, "severity": severities, "image": np.arange(len(label)), "bound": ["low", "high"]}
+    return xr.Dataset(found, coords)

@@ -188,6 +188,8 @@ def test_corruption_table_is_the_evaluation_rearranged():
             assert cell == accuracy.sel(condition=f"{name}@{severity}")
     np.testing.assert_allclose(table["error"], 1 - table["accuracy"].mean("severity"))
     assert table["mean_error"] == pytest.approx(float(table["error"].mean()))
+    wrong = 1 - tree["one/evaluation/correct"].sel(condition=["fog@1", "fog@5"]).mean("condition")
+    np.testing.assert_allclose(table["error_image"].sel(corruption="fog"), wrong)
 
 
 def test_a_model_is_left_as_found():
