@@ -27,14 +27,15 @@ def singular_values(matrices: np.ndarray) -> np.ndarray:
     matrices = np.ascontiguousarray(matrices)
     values = np.empty((len(matrices), min(matrices.shape[1:])), dtype=np.float32)
     solve = _solver(*matrices.shape[1:], matrices.dtype.char)
-    for matrix, found in zip(matrices, values, strict=True):
-        if info := solve(matrix, found):
+    a, s = matrices.ctypes.data, values.ctypes.data
+    for index in range(len(matrices)):
+        if info := solve(a + index * matrices.strides[0], s + index * values.strides[0]):
             raise np.linalg.LinAlgError(f"the singular values did not converge (gesvd returned {info})")
     return values
 
 
-def _solver(rows: int, columns: int, dtype: str) -> Callable[[np.ndarray, np.ndarray], int]:
-    """gesvd for one size: writes the values of its first argument, which it destroys, to its second."""
+def _solver(rows: int, columns: int, dtype: str) -> Callable[[int, int], int]:
+    """gesvd for one size, from the address of a matrix, which it destroys, to that of its values."""
     m, n = columns, rows  # row-major means transposed to LAPACK, which changes no singular value
     scratch = [np.empty(5 * min(m, n) + BLOCK * (m + n), dtype)]
     if dtype == "F":
@@ -43,8 +44,8 @@ def _solver(rows: int, columns: int, dtype: str) -> Callable[[np.ndarray, np.nda
     info = ctypes.c_int()
     at, gesvd = ctypes.byref, _gesvd(dtype)
 
-    def solve(matrix: np.ndarray, values: np.ndarray) -> int:
-        a, s, work, *real = (array.ctypes.data for array in (matrix, values, *scratch))
+    def solve(a: int, s: int) -> int:
+        work, *real = (array.ctypes.data for array in scratch)
         gesvd(b"N", b"N", at(m), at(n), a, at(m), s, 0, at(one), 0, at(one), work, at(length), *real, at(info))
         return info.value
 
