@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 from netprobe.data import Data
 from netprobe.evaluation.archive import Archive
 from netprobe.evaluation.conditions import Condition
-from netprobe.evaluation.fingerprint import fingerprint
 from netprobe.evaluation.outcomes import BLANKS, Outcome, evaluated
+from netprobe.fingerprint import fingerprint
 from netprobe.guard import full_precision, undisturbed
 from netprobe.passes import batch_size, device_of, stream_seed
 from netprobe.settings import EvaluateSettings

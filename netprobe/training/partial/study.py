@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from netprobe.data import Data
 from netprobe.defenses import Defense
-from netprobe.evaluation.fingerprint import fingerprint
+from netprobe.fingerprint import fingerprint
 from netprobe.recipes import Recipe
 from netprobe.store import versions
 from netprobe.training.fitting import fit

@@ -12,7 +12,7 @@ import torch
 from tiny import ConvNet, lookup, seeded
 from torch import nn
 
-from netprobe.evaluation.fingerprint import fingerprint
+from netprobe.fingerprint import fingerprint
 from netprobe.perturb import PGD
 
 
