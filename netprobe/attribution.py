@@ -28,9 +28,9 @@ from netprobe.feature_maps import (
 )
 from netprobe.guard import full_precision, undisturbed
 from netprobe.outputs import logits_of
-from netprobe.passes import stream_seed
 from netprobe.perturb import ImageGenerator, apply, eps_of, family, resolve
 from netprobe.perturb.objective import predict
+from netprobe.perturb.randomness import stream_seed
 from netprobe.redrawn import last_weight_redrawn
 from netprobe.sites import Site, find_sites
 

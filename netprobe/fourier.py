@@ -14,12 +14,13 @@ from tqdm.auto import tqdm
 
 from netprobe.data import Data
 from netprobe.data import load as load_data
+from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
 from netprobe.guard import full_precision, undisturbed
 from netprobe.metrics.base import interval, variable
 from netprobe.outputs import widened
-from netprobe.passes import device_of, stream_seed
 from netprobe.perturb import ImageGenerator, apply, eps_of, family
+from netprobe.perturb.randomness import stream_seed
 from netprobe.probing import named_models, named_perturbations
 from netprobe.streaming import ImageTable
 from netprobe.uncertainty import bootstrap_interval

@@ -1,9 +1,11 @@
-"""Leave a model, and the random state, exactly as they were found."""
+"""Leave a model and the random state exactly as they were found, and no step half done."""
 
 from __future__ import annotations
 
 import contextlib
 import random
+import signal
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -72,3 +74,23 @@ def full_precision() -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+
+@contextlib.contextmanager
+def undivided() -> Iterator[None]:
+    """Let a Ctrl-C inside take effect at the end, so that what is inside happens wholly.
+
+    Only the main thread gets a Ctrl-C, and only there a handler can be set.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    caught: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if caught:
+        signal.raise_signal(signal.SIGINT)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import signal
-import threading
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,18 +12,16 @@ from tqdm.auto import tqdm
 
 from netprobe import perturb
 from netprobe.data import Data
-from netprobe.guard import full_precision, undisturbed
+from netprobe.devices import batch_size, device_of
+from netprobe.guard import full_precision, undisturbed, undivided
 from netprobe.kernels import KernelReduction, Slice, SliceStore, completed, plan
 from netprobe.observables import Observation, in_one_reading
 from netprobe.outputs import logits_of
 from netprobe.partial import Partial
+from netprobe.perturb.randomness import stream_seed
 from netprobe.reductions import compiling
 from netprobe.settings import ProbeSettings, in_bytes
 from netprobe.sites import Site, listening
-
-
-def device_of(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 class Pass:
@@ -214,35 +208,3 @@ class Pass:
         for observable in self._reductions(site):
             observable.results = observable.reduce(whole, self.conditions)
         self.part.kernels_pending.remove(site.name)
-
-
-@contextlib.contextmanager
-def undivided() -> Iterator[None]:
-    """Let a Ctrl-C inside take effect at the end, so that what is inside happens wholly.
-
-    Only the main thread gets a Ctrl-C, and only there a handler can be set.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    caught: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if caught:
-        signal.raise_signal(signal.SIGINT)
-
-
-def stream_seed(seed: int, name: str) -> int:
-    """The seed of a perturbation's random stream: by name, but one for all strengths of a sweep ("pgd@2/255")."""
-    return int(np.random.SeedSequence([seed, zlib.crc32(name.partition("@")[0].encode())]).generate_state(1)[0])
-
-
-def batch_size(shape: Sequence[int], conditions: int, device: torch.device) -> int:
-    """Images at a time, so that the rows of all conditions together fill a processor but not more than its cache."""
-    values, most = (2**18, 64) if device.type == "cpu" else (2**23, 1024)
-    rows = min(most, max(8, values // int(np.prod(shape))))
-    return max(1, rows // conditions)

@@ -19,13 +19,14 @@ from torch import nn
 from netprobe import perturb
 from netprobe.data import Data
 from netprobe.data import load as load_data
+from netprobe.devices import device_of
 from netprobe.errors import NetprobeError, unknown
 from netprobe.groups import NOT_A_MODEL
 from netprobe.kernels import KernelReduction, plan
 from netprobe.metrics import Metric, resolve
 from netprobe.observables import Layout
 from netprobe.partial import ModelPart, Partial, fresh_observables
-from netprobe.passes import Pass, device_of
+from netprobe.passes import Pass
 from netprobe.selection import select
 from netprobe.settings import ProbeSettings, in_bytes
 from netprobe.sites import Site, find_sites

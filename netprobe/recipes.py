@@ -57,9 +57,7 @@ class Recipe(Checked):
     precision: str = field(
         default="float32", metadata=choice(PRECISIONS, help="of forward and backward passes; weights stay float32")
     )
-    channels_last: bool = field(
-        default=True, metadata=switch(help="lay images out with channels last: faster")
-    )
+    channels_last: bool = field(default=True, metadata=switch(help="lay images out with channels last: faster"))
     compile: bool = field(default=False, metadata=switch(help="torch.compile the network, for long runs"))
     save_every: float = field(default=300.0, metadata=real(0, help="seconds between saves inside an epoch"))
     seed: int = field(default=0, metadata=whole(0, help="of initial weights, order, augmentation and attacks"))

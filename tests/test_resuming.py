@@ -19,8 +19,8 @@ from torch import Tensor
 
 import netprobe as npb
 from netprobe.errors import NetprobeError
+from netprobe.guard import undivided
 from netprobe.partial import Partial
-from netprobe.passes import undivided
 
 METRICS = "psr,snr,hoyer,spectrum,correlation"
 

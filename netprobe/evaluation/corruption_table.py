@@ -44,9 +44,7 @@ def corruption_table(
     found = {
         "accuracy": accuracy,
         "accuracy_interval": interval(both, np.reshape(bounds, (*known.shape, 2)), accuracy, "Wilson score interval"),
-        "error_image": variable(
-            "corruption image", wrong, "error", "1", "share of severities at which it is wrong"
-        ),
+        "error_image": variable("corruption image", wrong, "error", "1", "share of severities at which it is wrong"),
         "error": error,
         "error_interval": interval("corruption", bootstrap_interval(wrong), error, images),
         "mean_error": mean,

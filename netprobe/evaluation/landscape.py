@@ -8,15 +8,15 @@ import xarray as xr
 from torch import Tensor, nn
 
 from netprobe.data import Data
+from netprobe.devices import batch_size, device_of
 from netprobe.errors import NetprobeError
 from netprobe.guard import full_precision, undisturbed
 from netprobe.metrics.base import variable
 from netprobe.outputs import widened
-from netprobe.passes import batch_size, device_of, stream_seed
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.geometry import Box
 from netprobe.perturb.objective import Goal, input_gradient, predict
-from netprobe.perturb.randomness import ImageGenerator, normal
+from netprobe.perturb.randomness import ImageGenerator, normal, stream_seed
 
 REACH = 16 / 255
 POINTS = 25

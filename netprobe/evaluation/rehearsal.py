@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from netprobe.data import Data
+from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
 from netprobe.evaluation.conditions import Condition
 from netprobe.guard import full_precision, undisturbed
-from netprobe.passes import device_of
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.gradient import GradientAttack

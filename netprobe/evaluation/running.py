@@ -14,12 +14,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from netprobe.data import Data
+from netprobe.devices import batch_size, device_of
 from netprobe.evaluation.archive import Archive
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.outcomes import BLANKS, Outcome, evaluated
 from netprobe.fingerprint import fingerprint
 from netprobe.guard import full_precision, undisturbed
-from netprobe.passes import batch_size, device_of, stream_seed
+from netprobe.perturb.randomness import stream_seed
 from netprobe.settings import EvaluateSettings
 from netprobe.store import versions
 

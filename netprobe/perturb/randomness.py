@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -115,6 +116,11 @@ def poisson(rates: Tensor, generator: torch.Generator | None) -> Tensor:
     if isinstance(generator, ImageGenerator):
         return generator.poisson(rates).to(rates.device)
     return torch.poisson(rates.to(generator.device if generator is not None else "cpu"), generator).to(rates.device)
+
+
+def stream_seed(seed: int, name: str) -> int:
+    """The seed of a perturbation's random stream: by name, but one for all strengths of a sweep ("pgd@2/255")."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(name.partition("@")[0].encode())]).generate_state(1)[0])
 
 
 def select(generator: torch.Generator | None, rows: Tensor) -> torch.Generator | None:

@@ -16,8 +16,8 @@ from netprobe.data import Data
 from netprobe.data.stratify import stratified
 from netprobe.defenses import Defense, describe_defense, parse_defense
 from netprobe.defenses.overfitting import robust_overfitting
+from netprobe.devices import device_of
 from netprobe.errors import CheckpointError, NetprobeError
-from netprobe.passes import device_of
 from netprobe.processes import processes
 from netprobe.recipes import Recipe, preset
 from netprobe.store import model_card, versions

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from netprobe.defenses import Defense
-from netprobe.passes import undivided
+from netprobe.guard import undivided
 from netprobe.perturb import ImageGenerator
 from netprobe.perturb.attack_copy import LiveCopy
 from netprobe.processes import Processes
@@ -190,9 +190,9 @@ class Loop:
         return torch.autocast(device, getattr(torch, self.recipe.precision), enabled=reduced)
 
     def _look(self, bar: tqdm, looked: float) -> float:
-        now = time.monotonic()
-        self.progress.seconds += now - looked
         self.tally.look(self._steps_done, self._remedy())
+        now = time.monotonic()  # when the device has done all that it was given
+        self.progress.seconds += now - looked
         bar.set_postfix({name: f"{value:.3f}" for name, value in self.tally.means().items()})
         return now
 

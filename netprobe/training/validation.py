@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from netprobe.data import Data
 from netprobe.defenses.overfitting import INTERVAL, ROBUST
+from netprobe.devices import batch_size
 from netprobe.guard import undisturbed
 from netprobe.outputs import widened
-from netprobe.passes import batch_size
 from netprobe.perturb import ImageGenerator
 from netprobe.perturb.attack import attack
 from netprobe.perturb.base import Perturbation

@@ -31,10 +31,10 @@ import torch
 from torch import Tensor, nn
 
 import netprobe as npb
+from netprobe.devices import batch_size
 from netprobe.metrics.power_law import fit, fit_range, numerical_rank
 from netprobe.metrics.spectrum import ROUND_OFF
 from netprobe.models import ARCHITECTURES
-from netprobe.passes import batch_size
 
 EVERYTHING = ["psr", "snr", "hoyer", "spectrum", "correlation"]
 NORMS = ["psr", "snr", "hoyer"]

@@ -82,7 +82,7 @@ def test_an_attack_is_that_of_the_perturbation_itself():
     data, model = images(8), MODEL["one"]
     attack = PGD(0.003, steps=3)
     found = evaluate(MODEL, data, {"pgd": attack}, **QUIET)["one/evaluation"].sel(condition="pgd")
-    from netprobe.passes import stream_seed
+    from netprobe.perturb.randomness import stream_seed
 
     generator = ImageGenerator(stream_seed(0, "pgd"), range(8))
     x = attack(model.eval(), data.inputs, data.labels, generator=generator)

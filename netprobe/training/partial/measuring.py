@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netprobe.data import Data
+from netprobe.devices import batch_size, device_of
 from netprobe.guard import full_precision, undisturbed
 from netprobe.outputs import widened
-from netprobe.passes import batch_size, device_of, stream_seed
 from netprobe.perturb import ImageGenerator, apply
 from netprobe.perturb.attack_copy import attack_copy
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.objective import predict
+from netprobe.perturb.randomness import stream_seed
 from netprobe.uncertainty import bootstrap_interval
 
 CONDITIONS = ("clean", "adversarial")

@@ -18,8 +18,8 @@ from netprobe import data as datasets
 from netprobe import perturb
 from netprobe.data import Data
 from netprobe.defenses import Defense, describe_defense, parse_defense
+from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
-from netprobe.passes import device_of
 from netprobe.perturb import PGD
 from netprobe.recipes import Recipe, preset
 from netprobe.store import model_card, versions

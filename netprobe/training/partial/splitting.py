@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
-from netprobe.passes import device_of, stream_seed
+from netprobe.perturb.randomness import stream_seed
 from netprobe.training.partial.codes import Code, parse_code
 from netprobe.training.partial.layers import Layer, cutoff_at, layers_of
 

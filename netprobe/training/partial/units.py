@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from netprobe.errors import unknown
-from netprobe.passes import stream_seed
+from netprobe.perturb.randomness import stream_seed
 from netprobe.training.partial.codes import ADVERSARIAL, NATURAL, Code
 
 

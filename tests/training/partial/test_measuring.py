@@ -9,8 +9,8 @@ import torch
 from partial_helpers import digits, tiny_net
 from torch.nn.functional import cross_entropy
 
-from netprobe.passes import stream_seed
 from netprobe.perturb import PGD, ImageGenerator
+from netprobe.perturb.randomness import stream_seed
 from netprobe.training.partial.measuring import measure
 
 ATTACK = PGD(eps=0.2, steps=5)
