@@ -47,7 +47,8 @@ class TRADES(Crafting):
     ) -> dict[str, Tensor]:
         changed = self.farthest(model, x, generator, copy) if self.beta else x
         logits, there = (logits_of(model(part), len(x)) for part in (x, changed))
-        clean, spread = cross_entropy(logits, y), divergence(logits, there).mean().to(logits.dtype)
+        clean = cross_entropy(logits, y)
+        spread = divergence(logits, there).mean().to(clean.dtype)  # not that of logits, which may be a reduced one
         return {"loss": clean + self.beta * spread, "logits": logits, "clean_loss": clean, "divergence": spread}
 
     def farthest(self, model: nn.Module, x: Tensor, generator: torch.Generator, copy: nn.Module) -> Tensor:

@@ -21,6 +21,8 @@ def make_optimizer(recipe: Recipe, model: nn.Module) -> Optimizer | None:
     if recipe.optimizer == "adam":
         betas = (recipe.momentum, 0.999)
         return Adam(parameters, recipe.lr, betas=betas, weight_decay=recipe.weight_decay, fused=fused)
+    # A step that the scaler of float16 skips leaves the momentum of fused SGD unset, or changed (torch 2.15).
+    fused = fused and recipe.precision != "float16"
     return SGD(parameters, recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=fused)
 
 
