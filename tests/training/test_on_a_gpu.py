@@ -1,0 +1,96 @@
+"""Training on a GPU: it learns, goes on from an interruption, and never waits for the device inside a step."""
+
+import itertools
+import signal
+
+import pytest
+import torch
+
+from netprobe import data
+from netprobe.training import fit, loop
+from netprobe.training.loop import Loop
+from netprobe.training.optimizer import set_rates
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+DEFENSES = ["natural", "pgd-at:eps=0.1,steps=3", "fast:eps=0.1", "trades:eps=0.1,steps=3", "gaussian:std=0.1"]
+
+
+def train(defense="natural", **settings):
+    """digits_cnn on all training digits."""
+    settings = {"epochs": 10, "batch_size": 64, "validation": 0.1} | settings
+    images = data.load("digits", "train")
+    return fit(defense, "digits_cnn", images, "quick", device="cuda", progress=False, **settings)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("defense", DEFENSES)
+def test_every_defense_learns_digits_in_every_precision(defense, precision):
+    trained = train(defense, precision=precision)
+    assert next(trained.model.parameters()).is_cuda
+    assert all(parameter.dtype == torch.float32 for parameter in trained.model.parameters())
+    assert trained.history["validation_accuracy"].max() > 0.9
+    assert trained.history["loss"][-1] < trained.history["loss"][0]
+
+
+def test_a_seed_fixes_the_noise_of_a_step_and_every_step_has_its_own(monkeypatch):
+    drawn = []
+    made = Loop._noise
+
+    def noise(self, *given):
+        generator = made(self, *given)
+        drawn.append(torch.rand(3, generator=generator, device="cuda").tolist())
+        return generator
+
+    monkeypatch.setattr(Loop, "_noise", noise)
+    for _ in range(2):
+        train("gaussian:std=0.1", epochs=2)
+    first, second = drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]
+    assert first == second
+    assert len({tuple(numbers) for numbers in first}) == len(first)
+
+
+@pytest.mark.parametrize("defense", DEFENSES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_step_but_the_first_waits_for_the_device(defense, precision, monkeypatch):
+    step, numbers = Loop._step, itertools.count()
+
+    def watched(self, batch):
+        torch.cuda.set_sync_debug_mode("default" if next(numbers) == 0 else "error")
+        try:
+            step(self, batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(Loop, "_step", watched)
+    train(defense, precision=precision, epochs=1)
+
+
+@pytest.mark.parametrize("defense", ["natural", "fast:eps=0.1"])
+def test_an_interrupted_training_goes_on(defense, tmp_path, monkeypatch):
+    """Not to the last bit: sums on a GPU are made in any order."""
+    calls = itertools.count(1)
+
+    def set_or_stop(*rates):
+        if next(calls) == 50:
+            signal.raise_signal(signal.SIGINT)
+        set_rates(*rates)
+
+    monkeypatch.setattr(loop, "set_rates", set_or_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(defense, out=tmp_path)
+    trained = train(defense, out=tmp_path)
+    steps = 10 * -(-round(0.9 * len(data.load("digits", "train"))) // 64)
+    assert steps <= next(calls) - 1 <= steps + 1  # none was made twice
+    assert trained.history["epoch"].values.tolist() == list(range(1, 11))
+    assert trained.history["validation_accuracy"].max() > 0.9
+
+
+def test_a_network_trained_on_a_gpu_says_the_same_on_a_cpu():
+    trained, test = train(), data.load("digits", "test")
+    there = trained.model(test.inputs.cuda()).argmax(1).cpu()
+    here = trained.model.cpu()(test.inputs).argmax(1)
+    assert (there == here).double().mean() > 0.99  # TF32 may turn a close call
