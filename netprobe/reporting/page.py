@@ -110,15 +110,18 @@ def _absent(results: xr.DataTree) -> dict[str, list[str]]:
     return absent
 
 
+CALLS = {
+    "landscape": "npb.loss_landscape(...)",
+    "history": "npb.fit(...)",
+    "partial": "npb.training.partial.sweep(...)",
+    **{metric: "npb.evaluate(...)" for metric in OF_EVALUATION if metric != "landscape"},
+    **dict.fromkeys(OF_WEIGHTS, "npb.weights.analyse(...)"),
+}
+"""What measures a metric, if not the probe."""
+
+
 def _call(metric: str) -> str:
-    """What measures it."""
-    if metric == "landscape":
-        return "npb.loss_landscape(...)"
-    if metric == "partial":
-        return "npb.training.partial.sweep(...)"
-    if metric in OF_EVALUATION:
-        return "npb.evaluate(...)"
-    return "npb.weights.analyse(...)" if metric in OF_WEIGHTS else "npb.probe(..., metrics=[...])"
+    return CALLS.get(metric, "npb.probe(..., metrics=[...])")
 
 
 def _lead(results: xr.DataTree) -> str:
@@ -128,6 +131,8 @@ def _lead(results: xr.DataTree) -> str:
     whose = "this network" if alone else "these networks"
     if measured_ones and measured_ones <= set(OF_WEIGHTS):
         return f"What the weights of {whose} tell, layer by layer"
+    if measured_ones == {"history"}:
+        return f"How {whose} {'was' if alone else 'were'} trained"
     if measured_ones and measured_ones <= set(OF_EVALUATION):
         return f"What {whose} withstand{'s' * alone}, and whether to believe it"
     if measured_ones == {"partial"}:

@@ -20,10 +20,11 @@ def training_rows(results: xr.DataTree) -> Iterator[Row]:
         ("validation_accuracy", "Validation accuracy, clean, best epoch"),
         ("validation_robust_accuracy", "Validation accuracy under the defense's attack, best epoch"),
     ):
-        having = [entry for entry in every if name in entry.data]
+        having = [entry for entry in every if name in entry.data and "best_epoch" in entry.data.attrs]
         estimates = {e.model: read(e, name, 100, epoch=int(e.data.attrs["best_epoch"])) for e in having}
         if having:
             yield Row(title, HINT, "%", 1, estimates)
-    if every:
-        counts = {e.model: Estimate(float(len(json.loads(e.data.attrs["findings"])))) for e in every}
+    told = [entry for entry in every if "findings" in entry.data.attrs]  # a user's own history may not tell
+    if told:
+        counts = {e.model: Estimate(float(len(json.loads(e.data.attrs["findings"])))) for e in told}
         yield Row("Findings about the training", "fewer: fewer reasons for doubt", "", 0, counts)
