@@ -16,11 +16,13 @@ from netprobe.outputs import widened
 from netprobe.perturb import ImageGenerator
 from netprobe.perturb.attack import attack
 from netprobe.perturb.base import Perturbation
-from netprobe.perturb.objective import predict
+from netprobe.perturb.standing import predict_all
 from netprobe.processes import Processes
 from netprobe.uncertainty import wilson
 
 CLEAN = "validation_accuracy"
+AT_ONCE = 16
+"""Batches whose images are attacked together: each attack begins with a copy of the model that is made for it."""
 
 
 class Validation:
@@ -57,10 +59,10 @@ class Validation:
         """Images, correct ones, their summed loss, and those that stand the attack."""
         right, loss, standing = 0, 0.0, math.nan if self.perturbation is None else 0
         slots = batch_size(self.data.shape, 2, self.device)
-        for part in rows.split(slots):
+        for part in rows.split(AT_ONCE * slots):
             (batch,) = self.data.select(part).batches(len(part), self.device)
             with torch.no_grad():
-                logits = widened(predict(model, batch.x))
+                logits = widened(predict_all(model, batch.x, slots))
             correct = logits.argmax(1) == batch.y
             right += int(correct.sum())
             loss += float(cross_entropy(logits, batch.y, reduction="sum"))

@@ -53,8 +53,9 @@ def _judged(
     model: nn.Module, data: Data, attack: Callable[..., Tensor], seed: int, batch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Losses and correctness (condition, image) of one batch after the other."""
-    for x, y, index in data.batches(batch, device_of(model)):
-        source = attack_copy(model, x[:8]) if isinstance(attack, Perturbation) else model
+    batches = data.batches(batch, device_of(model))
+    source = attack_copy(model, next(iter(batches)).x[:8]) if isinstance(attack, Perturbation) else model
+    for x, y, index in batches:
         changed = apply(attack, source, x, y, generator=ImageGenerator(seed, index))
         with torch.no_grad():
             logits = [widened(predict(model, shown)) for shown in (x, changed)]
