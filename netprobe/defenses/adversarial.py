@@ -16,14 +16,11 @@ from netprobe.perturb.geometry import GEOMETRIES
 from netprobe.perturb.gradient import PGD
 from netprobe.perturb.objective import LOSSES
 
-VALIDATION_STEPS = 10
-
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class OnAttack(Crafting):
     """L = CE(f(x'), y) on x' = attack(f, x, y) alone, with no clean term."""
 
-    eps: float = field(default=8 / 255, metadata=real(0, help="radius of the ball, in input units"))
     norm: str = field(default="linf", metadata=choice(GEOMETRIES, help="norm of the ball"))
     attack_loss: str = field(default="ce", metadata=choice(LOSSES, help="what the training attack maximises"))
 
@@ -35,10 +32,6 @@ class OnAttack(Crafting):
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, copy: nn.Module
     ) -> dict[str, Tensor]:
         return entropy(model, self.crafted(self.attack(), model, x, y, generator, copy), y)
-
-    def validation_attack(self) -> PGD:
-        """PGD-10 from a random start with the training budget, its step tied to eps."""
-        return PGD(self.eps, norm=self.norm, steps=VALIDATION_STEPS, low=self.low, high=self.high)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

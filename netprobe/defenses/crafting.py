@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,12 @@ from netprobe.fields import choice, real
 from netprobe.perturb.backward import surrogates
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.geometry import Box
-from netprobe.perturb.gradient import GradientAttack
+from netprobe.perturb.gradient import PGD, GradientAttack
 from netprobe.perturb.objective import Goal, mean_slope
 from netprobe.perturb.slots import Slots
 
 MODES = ("eval", "train")
+VALIDATION_STEPS = 10
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -50,11 +52,18 @@ class Crafting(Perturbing):
     the running statistics by adversarial inputs, as several public training codes do.
     """
 
+    norm: ClassVar[str] = "linf"  # a setting where the defense has a choice
+
+    eps: float = field(default=8 / 255, metadata=real(0, help="radius of the ball, in input units"))
     mode: str = field(default="eval", metadata=choice(MODES, help="of the network while training attacks are made"))
 
     @property
     def needs_copy(self) -> bool:
         return self.mode == "eval"
+
+    def validation_attack(self) -> PGD:
+        """PGD-10 from a random start with the training budget, its step tied to eps."""
+        return PGD(self.eps, norm=self.norm, steps=VALIDATION_STEPS, low=self.low, high=self.high)
 
     @contextlib.contextmanager
     def victim(self, model: nn.Module, copy: nn.Module, x: Tensor) -> Iterator[nn.Module]:

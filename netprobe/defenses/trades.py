@@ -14,7 +14,6 @@ from netprobe.fields import real, whole
 from netprobe.outputs import logits_of, widened
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.geometry import GEOMETRIES
-from netprobe.perturb.gradient import PGD
 from netprobe.perturb.randomness import normal
 
 START = 0.001
@@ -35,7 +34,6 @@ class TRADES(Crafting):
     name: ClassVar[str] = "trades"
     title: ClassVar[str] = "TRADES"
 
-    eps: float = field(default=8 / 255, metadata=real(0, help="radius of the Linf ball, in input units"))
     steps: int = field(default=10, metadata=whole(1, help="gradient steps of the training attack"))
     step_size: float | None = field(
         default=None, metadata=real(0, optional=True, help="length of a step; none: eps / 8")
@@ -53,7 +51,7 @@ class TRADES(Crafting):
 
     def farthest(self, model: nn.Module, x: Tensor, generator: torch.Generator, copy: nn.Module) -> Tensor:
         """The point of the ball that the search for the largest divergence ends at."""
-        ball = GEOMETRIES["linf"]
+        ball = GEOMETRIES[self.norm]
         step = self.eps / 8 if self.step_size is None else self.step_size
         changed = x + START * normal(x, generator)
         with self.victim(model, copy, x) as victim, frozen(victim):
@@ -65,10 +63,6 @@ class TRADES(Crafting):
                 (gradient,) = torch.autograd.grad(spread, point)
                 changed = self.box.clip(x + ball.project(changed + step * gradient.sign() - x, self.eps))
         return changed.detach()
-
-    def validation_attack(self) -> PGD:
-        """PGD-10 from a random start with the training budget, its step tied to eps."""
-        return PGD(self.eps, steps=10, low=self.low, high=self.high)
 
 
 def divergence(logits: Tensor, other: Tensor) -> Tensor:
