@@ -74,9 +74,9 @@ def load(
     CheckpointError for a file that is missing, damaged, unsafe or does not fit; NetprobeError for anything else
     in the arguments. Both say what to change.
     """
-    if checkpoint is None and (own := _own(what)) is not None:
+    if checkpoint is None and (contents := _trained(what)) is not None:
         given = {"normalize": normalize, "num_classes": num_classes, "key": key, **arguments}
-        return _rebuilt(own, {name: value for name, value in given.items() if value is not None})
+        return _rebuilt(contents, Path(what), [name for name, value in given.items() if value is not None])
     asked = None if normalize is None else statistics(normalize)
     if what is None:
         given = arguments if num_classes is None else {"num_classes": num_classes, **arguments}
@@ -99,21 +99,21 @@ def load(
     return model
 
 
-def _own(what: object) -> Path | None:
-    """The path, if `what` is that of a checkpoint which says itself what it holds."""
-    if not isinstance(what, str | os.PathLike) or str(what).endswith(".py") or not Path(what).is_file():
+def _trained(what: object) -> dict[str, Any] | None:
+    """What the file holds, if `what` is the path of a checkpoint which says itself what it holds."""
+    if not isinstance(what, str | os.PathLike) or what in ARCHITECTURES or not Path(what).is_file():
         return None
-    from netprobe.training.rebuilding import is_trained
+    from netprobe.training.rebuilding import trained_contents
 
-    return Path(what) if is_trained(Path(what)) else None
+    return trained_contents(Path(what))
 
 
-def _rebuilt(path: Path, given: dict[str, Any]) -> nn.Module:
+def _rebuilt(contents: dict[str, Any], path: Path, given: list[str]) -> nn.Module:
     from netprobe.training.rebuilding import rebuilt
 
     if given:
         raise NetprobeError(f"{path} says itself what it holds: leave out {', '.join(given)}")
-    model = rebuilt(path)
+    model = rebuilt(contents, path)
     model.netprobe_source |= _file_record(path)
     return model
 

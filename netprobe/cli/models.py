@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,23 @@ def parse(text: str, arch: str | None = None) -> ModelArgument:
 
 
 def _says_what_it_holds(path: Path) -> bool:
-    from netprobe.training.rebuilding import is_trained
+    from netprobe.training.rebuilding import trained_contents
 
-    return is_trained(path)
+    return trained_contents(path) is not None
+
+
+def new_network(text: str, loading: Mapping[str, Any], data: Any, seed: int) -> tuple[Any, ModelArgument]:
+    """The network of one MODEL argument for training on `data`, weights random from the seed unless it names some.
+
+    `loading` are the flags that say how to load.
+    """
+    from netprobe.training.initial import initial
+
+    argument = parse(text, loading["arch"])
+    given = {name: value for name, value in loading.items() if value and name != "arch"} | argument.settings
+    if argument.checkpoint:
+        given["checkpoint"] = argument.checkpoint
+    return initial(argument.what, data, seed, **given), argument
 
 
 def _named(body: str) -> tuple[str, str]:

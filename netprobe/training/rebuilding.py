@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,26 @@ from netprobe.models import ARCHITECTURES
 from netprobe.models.reading import read
 from netprobe.training.saved import CARD
 
-SAFE = ("torchvision:", "timm:")
-"""Where a checkpoint may name a network from: building it runs no code that the checkpoint's author chose."""
+LIBRARY = re.compile(r"(torchvision|timm):\w+(\.\w+)*")
+"""A network of a library by its plain name; timm also knows names that stand for files and downloads."""
 
 
-def is_trained(path: Path) -> bool:
-    """Whether the file holds a checkpoint of ours."""
-    contents = read(path)
-    return isinstance(contents, dict) and isinstance(contents.get(CARD), dict)
+def trained_contents(path: Path) -> dict[str, Any] | None:
+    """What a checkpoint of ours holds; None for any other file."""
+    try:
+        contents = read(path)
+    except CheckpointError:  # no checkpoint of ours: what it is, and what to do about it, its own reader will say
+        return None
+    return contents if isinstance(contents, dict) and isinstance(contents.get(CARD), dict) else None
 
 
-def rebuilt(path: Path) -> nn.Module:
-    """The network of the checkpoint, with its weights, in eval mode; its defense built in."""
+def rebuilt(contents: dict[str, Any], path: Path) -> nn.Module:
+    """The network of the checkpoint at `path`, with its weights, in eval mode; its defense built in."""
     from netprobe.checkpoints import load
 
-    contents = read(path)
     card = contents[CARD]
     network = card["network"]
-    if network["what"] not in ARCHITECTURES and not str(network["what"]).startswith(SAFE):
+    if not _harmless(network):
         raise CheckpointError(
             f"{path} holds weights of {network['what'] or network['class']}, which would run code to build: "
             "give the network, load(NETWORK, checkpoint)"
@@ -44,6 +47,13 @@ def rebuilt(path: Path) -> nn.Module:
     model.load_state_dict(contents["state_dict"])
     model.netprobe_source = source | {"defense": card["defense"]}
     return model.eval()
+
+
+def _harmless(network: dict[str, Any]) -> bool:
+    """Whether building it runs no code that the checkpoint's author chose: arguments of libraries may name files."""
+    if network["what"] in ARCHITECTURES:
+        return True
+    return LIBRARY.fullmatch(str(network["what"])) is not None and not network["arguments"]
 
 
 def _defended(model: nn.Module, settings: dict[str, Any], path: Path) -> nn.Module:

@@ -66,6 +66,40 @@ def test_what_a_checkpoint_names_is_never_executed(what, digits, tmp_path):
         npb.load(tmp_path / "changed.pt")
 
 
+@pytest.mark.parametrize(
+    "what, arguments",
+    [
+        ("timm:resnet18", {"checkpoint_path": "theirs.bin"}),
+        ("torchvision:resnet18", {"weights": "DEFAULT"}),
+        ("timm:hf_hub:someone/net", {}),
+        ("timm:local-dir:/somewhere", {}),
+    ],
+)
+def test_arguments_and_names_that_reach_files_and_the_network_are_not_taken_from_a_checkpoint(
+    what, arguments, digits, tmp_path
+):
+    fit("natural", "digits_cnn", digits, RECIPE, out=tmp_path, progress=False)
+    contents = torch.load(tmp_path / "best.pt", weights_only=True)
+    contents["netprobe"]["network"] |= {"what": what, "arguments": arguments}
+    torch.save(contents, tmp_path / "changed.pt")
+    with pytest.raises(CheckpointError, match="would run code to build"):
+        npb.load(tmp_path / "changed.pt")
+
+
+def test_a_file_called_like_an_architecture_does_not_hide_it(tmp_path, monkeypatch):
+    (tmp_path / "mlp").write_text("notes")
+    monkeypatch.chdir(tmp_path)
+    assert npb.load("mlp").netprobe_source["what"] == "mlp"
+
+
+def test_a_file_of_weights_that_is_not_ours_still_asks_for_the_architecture(tmp_path):
+    torch.save(digits_cnn().state_dict(), tmp_path / "weights.pt")
+    (tmp_path / "damaged.pt").write_bytes(b"nothing")
+    for name in ("weights.pt", "damaged.pt"):
+        with pytest.raises(NetprobeError, match="give the architecture first"):
+            npb.load(str(tmp_path / name))
+
+
 def test_settings_beside_a_checkpoint_that_says_all_are_refused(digits, tmp_path):
     fit("natural", "digits_cnn", digits, RECIPE, out=tmp_path, progress=False)
     with pytest.raises(NetprobeError, match="leave out num_classes"):
