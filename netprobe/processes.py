@@ -57,11 +57,6 @@ def processes() -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
-def own_device() -> str | None:
-    """The device that torchrun means for this process: a GPU of its own where there are any; None: no matter."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if torch.cuda.is_available() else None
-
-
 def leave() -> None:
     """Leave the group, if one was joined: a process that just ends makes the others wait."""
     if dist.is_available() and dist.is_initialized():

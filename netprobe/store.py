@@ -17,7 +17,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from netprobe.errors import MissingData, closest
+from netprobe.errors import MissingData, NetprobeError, closest
 
 COMPRESSED_ABOVE = 1000
 """Arrays with more elements than this are compressed (losslessly)."""
@@ -66,6 +66,15 @@ def atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     return path
 
 
+def made_folder(path: str | Path) -> Path:
+    """The folder at `path`, made if there is none; NetprobeError if it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NetprobeError(f"cannot keep results in {str(path)!r}: {error}") from error
+    return Path(path)
+
+
 def versions() -> dict[str, str]:
     """What computed a result."""
     return dict(_versions())
@@ -90,8 +99,13 @@ def model_card(model: nn.Module) -> dict[str, Any]:
         "class": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
         "sha256": digest.hexdigest(),
-        "source": getattr(model, "netprobe_source", None),
+        "source": source_of(model) or None,
     }
+
+
+def source_of(model: nn.Module) -> dict[str, Any]:
+    """Where `netprobe.load` had it from; empty for a module that came otherwise."""
+    return getattr(model, "netprobe_source", None) or {}
 
 
 def provenance(tree: xr.DataTree | xr.Dataset) -> dict[str, Any]:

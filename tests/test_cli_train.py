@@ -93,6 +93,15 @@ def test_a_network_can_start_from_a_checkpoint_and_with_a_normalisation(trained,
     assert npb.load(tmp_path / "normalised" / "best.pt").normalize.mean.item() == pytest.approx(0.3)
 
 
+def test_it_trains_on_the_gpu_that_there_is(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr("netprobe.devices.preferred_device", lambda: "cuda:1")
+    monkeypatch.setattr("netprobe.training.fit", lambda *_, device, **__: asked.append(device) or exit(7))
+    run("train", "natural", *SMALL, "-o", tmp_path, code=7)
+    run("train", "natural", *SMALL, "--device", "cpu", "-o", tmp_path, code=7)
+    assert asked == ["cuda:1", "cpu"]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

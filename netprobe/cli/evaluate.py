@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
+from netprobe.cli.options import interrupted
 from netprobe.cli.sharing import shared
 
 EXAMPLES = """\b
@@ -41,10 +39,7 @@ def evaluated(
         tree = evaluate(networks, images, named, folder=out, **settings)
     except Interrupted as stopped:
         saved(stopped.results, out)
-        click.echo(
-            f"interrupted; {out}/results.nc holds what was done, and the same command goes on from there", err=True
-        )
-        sys.exit(130)
+        interrupted(f"{out}/results.nc")
     for name, network in networks.items() if landscape else ():
         around = loss_landscape(network, images, images=landscape, seed=settings["seed"])
         tree[f"{name}/landscape"] = xr.DataTree(around)

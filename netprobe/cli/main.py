@@ -23,6 +23,7 @@ from netprobe.cli.options import (
     probe_flags,
     recipe_flags,
     sweep_flags,
+    training_data_flags,
     weights_flags,
 )
 from netprobe.cli.partial import partial
@@ -192,7 +193,7 @@ def evaluate(
 @click.argument("defense")
 @click.option("--model", required=True, help="the network, as MODEL in other commands; weights are random without @")
 @model_flags
-@data_flags
+@training_data_flags
 @preset_flag
 @recipe_flags
 @click.option("--device", help="where to train, for example cuda:0; by default a GPU if there is one")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
+import sys
 import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from netprobe.errors import NetprobeError
 from netprobe.recipes import PRESETS, Recipe
 from netprobe.settings import EvaluateSettings, ProbeSettings, WeightsSettings
 
@@ -52,12 +55,12 @@ recipe_flags = flags_of(Recipe, defaults=False)
 sweep_recipe_flags = flags_of(Recipe, defaults=False, without=("seed",))  # each cell has a seed of its own
 
 
-def data_flags(command: Callable, required: bool = True) -> Callable:
-    """--data, --split, --limit, --size: which images."""
+def data_flags(command: Callable, required: bool = True, part: str = "the held-out one") -> Callable:
+    """--data, --split, --limit, --size: which images; `part` is what is taken without --split."""
     for option in (
         click.option("--size", type=int, help="side to resize images of a folder to"),
         click.option("--limit", type=int, help="so many images, every class its share"),
-        click.option("--split", help="part of the data set; by default the held-out one"),
+        click.option("--split", help=f"part of the data set; by default {part}"),
         click.option(
             "--data", required=required, help="name, folder, word folder or .npz file; see netprobe.data.load"
         ),
@@ -67,6 +70,7 @@ def data_flags(command: Callable, required: bool = True) -> Callable:
 
 
 optional_data_flags = functools.partial(data_flags, required=False)
+training_data_flags = functools.partial(data_flags, part="train")
 
 
 def model_flags(command: Callable) -> Callable:
@@ -127,13 +131,28 @@ def named_perturbations(specs: tuple[str, ...]) -> Mapping[str, str]:
     return named
 
 
+def whole_numbers(text: str, kind: str, examples: str) -> list[int]:
+    """The numbers in "3", "1,3,5", "1-5" or several of these; `kind` and `examples` are for the message of an error."""
+    found: list[int] = []
+    for part in filter(None, re.split(r"[,\s]+", text)):
+        first, _, last = part.partition("-")
+        if not (first.isdigit() and (not last or last.isdigit())):
+            raise NetprobeError(f"cannot read the {kind} {text!r}: write {examples}")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def interrupted(kept: str) -> NoReturn:
+    """End after a Ctrl-C: the file `kept` holds what was done."""
+    click.echo(f"interrupted; {kept} holds what was done, and the same command goes on from there", err=True)
+    sys.exit(130)
+
+
 def errors_as_usage(command: Callable) -> Callable:
     """Show a NetprobeError as one message, without a traceback, and exit with 2."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from netprobe.errors import NetprobeError
-
         try:
             return command(*args, **kwargs)
         except NetprobeError as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,14 @@ import click
 from click.core import ParameterSource
 
 from netprobe.cli.models import normalization
-from netprobe.cli.options import errors_as_usage, model_flags, preset_flag, sweep_recipe_flags
+from netprobe.cli.options import (
+    errors_as_usage,
+    interrupted,
+    model_flags,
+    preset_flag,
+    sweep_recipe_flags,
+    whole_numbers,
+)
 
 EXAMPLES = """\b
 netprobe partial --model digits_cnn --data digits --adversarial pgd-at:eps=0.15,steps=7 \\
@@ -95,10 +100,7 @@ def _swept(network: Any, name: str, images: tuple[Any, Any], asked: dict[str, An
     except Interrupted as stopped:
         out = asked["out"]
         written(stopped.results, name, out)
-        click.echo(
-            f"interrupted; {out}/results.nc holds what was done, and the same command goes on from there", err=True
-        )
-        sys.exit(130)
+        interrupted(f"{out}/results.nc")
 
 
 def commands(network: Any, images: tuple[Any, Any], asked: dict[str, Any]) -> str:
@@ -126,18 +128,15 @@ def _given(context: click.Context) -> list[str]:
 
 def _model(what: str, loading: Mapping[str, Any], train: Any) -> tuple[Any, str]:
     """The network and its name in the results."""
-    from netprobe.cli.models import parse
+    from netprobe.cli.models import new_network, parse
     from netprobe.errors import NetprobeError
-    from netprobe.training.initial import initial
 
-    given = dict(loading)
-    argument = parse(what, given.pop("arch"))
-    if argument.checkpoint:
+    if parse(what, loading["arch"]).checkpoint:
         raise NetprobeError(
             f"--model {what}: stage 1 begins with weights drawn anew, so a checkpoint has no effect; leave it out"
         )
-    settings = {key: value for key, value in given.items() if value} | argument.settings
-    return initial(argument.what, train, 0, **settings), argument.name
+    network, argument = new_network(what, loading, train, 0)
+    return network, argument.name
 
 
 def written(data: Any, name: str, out: str) -> Any:
@@ -162,12 +161,4 @@ def _show(tree: Any, out: str) -> None:
 
 def numbers(text: str) -> list[int]:
     """The seeds in "0,1,2" or "0-4"."""
-    from netprobe.errors import NetprobeError
-
-    found: list[int] = []
-    for part in filter(None, re.split(r"[,\s]+", text)):
-        first, _, last = part.partition("-")
-        if not (first.isdigit() and (not last or last.isdigit())):
-            raise NetprobeError(f"cannot read the seeds {text!r}: write 0,1,2 or 0-4")
-        found += range(int(first), int(last or first) + 1)
-    return found
+    return whole_numbers(text, "seeds", "0,1,2 or 0-4")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from netprobe.cli.options import named_perturbations
+from netprobe.cli.options import interrupted, named_perturbations
 from netprobe.cli.sharing import shared
 
 PARTIAL = "partial.pt"
@@ -23,20 +22,17 @@ def probed(
     Under torchrun every process probes its share of the images; the first one joins them, and the others end here.
     """
     from netprobe.probing import Interrupted
-    from netprobe.store import save_results
+    from netprobe.store import made_folder, save_results
 
     named = named_perturbations(options.pop("perturbations"))
     if weights:
         options["metrics"] = _with_drift(options["metrics"], networks, images.shape)
-    Path(out).mkdir(parents=True, exist_ok=True)
+    made_folder(out)
     try:
         partial = _gathered(networks, images, named, Path(out), options)
     except Interrupted as stopped:
         save_results(stopped.partial.compute(), Path(out) / "results.nc")
-        click.echo(
-            f"interrupted; {out}/results.nc holds what was done, and the same command goes on from there", err=True
-        )
-        sys.exit(130)
+        interrupted(f"{out}/results.nc")
     tree = partial.compute()
     if weights:
         from netprobe.weights import join

@@ -14,8 +14,9 @@ def shared(options: dict[str, Any]) -> Iterator[Any]:
 
     When what is inside is done everywhere, all processes but the first one end.
     """
+    from netprobe.devices import preferred_device
     from netprobe.errors import NetprobeError
-    from netprobe.processes import leave, own_device, processes
+    from netprobe.processes import leave, processes
 
     together = processes()
     if together.local:
@@ -24,7 +25,8 @@ def shared(options: dict[str, Any]) -> Iterator[Any]:
     if options["shard"] != "0/1":
         raise NetprobeError(f"torchrun shares the images already: leave out --shard {options['shard']}")
     options["shard"] = f"{together.rank}/{together.size}"
-    options["device"] = options["device"] or own_device()
+    if options["device"] is None and (own := preferred_device()) is not None:
+        options["device"] = str(own)
     options["progress"] = options["progress"] and together.leads
     yield together
     together.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from netprobe.cli.options import named_perturbations, whole_numbers
 from netprobe.errors import NetprobeError
 
 FORM = '"pgd:steps=20 eps=0,2/255,4/255,8/255"'
@@ -44,15 +45,7 @@ def _named(spec: str) -> tuple[str, str]:
 
 def severities(text: str | None) -> list[int]:
     """The severities in "3", "1,3,5" or "1-5"; none in None."""
-    try:
-        return [s for part in (text or "").split(",") if part for s in _range(part)]
-    except ValueError:
-        raise NetprobeError(f"cannot read the severities {text!r}: write 3, or 1,3,5, or 1-5") from None
-
-
-def _range(part: str) -> range:
-    first, _, last = part.partition("-")
-    return range(int(first), int(last or first) + 1)
+    return whole_numbers(text or "", "severities", "3, or 1,3,5, or 1-5")
 
 
 def _join(found: dict[str, Any], more: Mapping[str, Any]) -> None:
@@ -69,8 +62,6 @@ def all_perturbations(
 
     `shape` is that of an input: images without colour have fewer corruptions.
     """
-    from netprobe.cli.options import named_perturbations
-
     asked = tuple(perturb)
     found: dict[str, Any] = dict(named_perturbations(asked)) if asked or not (sweep or corruptions) else {}
     _join(found, swept(sweep))

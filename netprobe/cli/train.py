@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import click
+from netprobe.cli.options import interrupted
 
 EXAMPLES = """\b
 netprobe train natural --data digits --model digits_cnn --preset quick -o runs/natural
@@ -23,23 +22,20 @@ def trained(
 
     `how` to load the model that `model` names on the command line.
     """
-    from netprobe.cli.models import parse
+    from netprobe.cli.models import new_network
+    from netprobe.devices import preferred_device
     from netprobe.outcome import write
     from netprobe.processes import leave, processes
     from netprobe.training import fit
-    from netprobe.training.initial import initial
 
-    argument = parse(model, how.pop("arch"))
-    given = {name: value for name, value in how.items() if value} | argument.settings
-    if argument.checkpoint:
-        given["checkpoint"] = argument.checkpoint
-    network = initial(argument.what, data, recipe.get("seed", 0), **given)
+    together = processes()  # first: it says which GPU is this process's
+    network, _ = new_network(model, how, data, recipe.get("seed", 0))
+    device = device or preferred_device()
     try:
         result = fit(defense, network, data, preset, out=out, device=device, name=Path(out).name, **recipe)
     except KeyboardInterrupt:
-        click.echo(f"interrupted; {out}/last.pt holds what was done, and the same command goes on from there", err=True)
-        sys.exit(130)
-    if processes().leads:
+        interrupted(f"{out}/last.pt")
+    if together.leads:
         write(result.results(Path(out).resolve().name), out)
     leave()
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -16,14 +17,14 @@ from netprobe.data import Data
 from netprobe.data.stratify import stratified
 from netprobe.defenses import Defense, describe_defense, parse_defense
 from netprobe.defenses.overfitting import robust_overfitting
-from netprobe.devices import device_of
+from netprobe.devices import device_of, preferred_device
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.processes import processes
 from netprobe.recipes import Recipe, preset
-from netprobe.store import model_card, versions
+from netprobe.store import made_folder, model_card, source_of, versions
 from netprobe.training.choosing import best_index
 from netprobe.training.device_data import DeviceData
-from netprobe.training.initial import check_fit, initial
+from netprobe.training.initial import architecture_of, check_fit, initial
 from netprobe.training.keeping import Keeper
 from netprobe.training.loop import Loop
 from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint
@@ -78,7 +79,8 @@ def fit(
         settings["validation"] = validation
     recipe = _recipe(recipe, settings, defense, model, train)
     network = initial(model, train, recipe.seed)
-    where = torch.device(device) if device is not None else _device(model, network)
+    asked = device or (preferred_device() if isinstance(model, str) else None)
+    where = torch.device(asked) if asked is not None else device_of(network)
     card = _card(network, train, defense, recipe)
     trained = defense.build(network).to(where)
     check_fit(trained, train, where)
@@ -86,11 +88,11 @@ def fit(
     card["key"] = _key(card, trained, train, held_out)
     if held_out is None and (recipe.schedule == "plateau" or recipe.patience):
         raise NetprobeError("schedule='plateau' and patience look at validation images: give validation above 0")
-    held_out_test = Validation(held_out, defense.validation_attack() if held_out else None, where, recipe.seed)
+    judge = Validation(held_out, defense.validation_attack() if held_out else None, where, recipe.seed)
     if recipe.channels_last and train.kind == "image":
         trained = trained.to(memory_format=torch.channels_last)
-    keeper = Keeper(card, _made(out), together, recipe.save_every)
-    loop = Loop(defense, trained, _on_device(train, where, recipe), held_out_test, recipe, together, keeper)
+    keeper = Keeper(card, None if out is None else made_folder(out), together, recipe.save_every)
+    loop = Loop(defense, trained, _on_device(train, where, recipe), judge, recipe, together, keeper)
     if keeper.folder is not None and (keeper.folder / LAST).exists():
         _go_on(loop)
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
@@ -101,29 +103,18 @@ def fit(
 def _recipe(given: str | Recipe | None, settings: dict, defense: Defense, model: Any, data: Data) -> Recipe:
     if isinstance(given, Recipe):
         return given.with_settings(**settings)
-    architecture = model if isinstance(model, str) else str(_source(model).get("what"))
-    return preset(given or "paper", defense.name, architecture, data.shape).with_settings(**settings)
-
-
-def _device(model: str | nn.Module, network: nn.Module) -> torch.device:
-    if isinstance(model, str) and torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return device_of(network)
-
-
-def _source(network: nn.Module) -> dict[str, Any]:
-    return getattr(network, "netprobe_source", None) or {}
+    return preset(given or "paper", defense.name, architecture_of(model), data.shape).with_settings(**settings)
 
 
 def _card(network: nn.Module, data: Data, defense: Defense, recipe: Recipe) -> dict[str, Any]:
     """What a checkpoint says of itself: how to build the network again, and where the weights come from."""
-    source = _source(network)
+    source = source_of(network)
     about = {key: source.get(key) for key in ("what", "num_classes", "arguments", "normalize")}
     return {
         "format": 1,
         "network": about | {"class": f"{type(network).__module__}.{type(network).__qualname__}"},
         "defense": describe_defense(defense),
-        "recipe": {name: getattr(recipe, name) for name in recipe.__dataclass_fields__},
+        "recipe": dataclasses.asdict(recipe),
         "data": data.describe(),
         "versions": versions(),
     }
@@ -156,13 +147,6 @@ def _on_device(data: Data, device: torch.device, recipe: Recipe) -> DeviceData:
         seed=recipe.seed,
         channels_last=recipe.channels_last and data.kind == "image",
     )
-
-
-def _made(out: str | Path | None) -> Path | None:
-    if out is None:
-        return None
-    Path(out).mkdir(parents=True, exist_ok=True)
-    return Path(out)
 
 
 def _go_on(loop: Loop) -> None:

@@ -14,6 +14,7 @@ from netprobe.errors import NetprobeError
 from netprobe.guard import undisturbed
 from netprobe.models.sources import blueprint
 from netprobe.outputs import logits_of
+from netprobe.store import source_of
 
 
 def initial(model: str | nn.Module, data: Data, seed: int, **arguments: Any) -> nn.Module:
@@ -33,6 +34,11 @@ def initial(model: str | nn.Module, data: Data, seed: int, **arguments: Any) -> 
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         return load(model, **(fitting | arguments))
+
+
+def architecture_of(model: str | nn.Module) -> str:
+    """The name that the network was built by; "None" for one that no name is known of."""
+    return model if isinstance(model, str) else str(source_of(model).get("what"))
 
 
 def check_fit(model: nn.Module, data: Data, device: torch.device) -> None:

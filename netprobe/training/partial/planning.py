@@ -18,12 +18,12 @@ from netprobe import data as datasets
 from netprobe import perturb
 from netprobe.data import Data
 from netprobe.defenses import Defense, describe_defense, parse_defense
-from netprobe.devices import device_of
+from netprobe.devices import device_of, preferred_device
 from netprobe.errors import NetprobeError
 from netprobe.perturb import PGD
 from netprobe.recipes import Recipe, preset
-from netprobe.store import model_card, versions
-from netprobe.training.initial import check_fit, initial
+from netprobe.store import made_folder, model_card, versions
+from netprobe.training.initial import architecture_of, check_fit, initial
 from netprobe.training.partial.codes import ADVERSARIAL, MIXED, NATURAL, Code, parse_codes
 from netprobe.training.partial.dataset import assembled
 from netprobe.training.partial.layers import cutoffs_of, layers_of
@@ -123,8 +123,8 @@ def study_of(
     check_fit(model, train, device_of(model))
     trainings = {NATURAL: _defense(natural, model), ADVERSARIAL: _defense(adversarial, model)}
     attack = _default_attack(trainings[ADVERSARIAL]) if test is None else perturb.resolve(test)
-    chosen_device = device or ("cuda" if torch.cuda.is_available() else None)
-    folder = _made(out)
+    chosen_device = device or preferred_device()
+    folder = made_folder(out)
     plan = _recipe(recipe, trainings[ADVERSARIAL], model, train).with_settings(**overrides)
     return Study(model, train, held, trainings, plan, attack, folder, chosen_device, batch_size, keep_models, progress)
 
@@ -147,20 +147,11 @@ def _recipe(given: str | Recipe, defense: Defense, model: nn.Module, train: Data
     """Presets without images held out: the study takes the last epoch."""
     if isinstance(given, Recipe):
         return given
-    source = getattr(model, "netprobe_source", None) or {}
-    return preset(given, defense.name, str(source.get("what")), train.shape).with_settings(validation=0.0)
-
-
-def _made(out: str | Path) -> Path:
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NetprobeError(f"cannot keep results in {str(out)!r}: {error}") from error
-    return Path(out)
+    return preset(given, defense.name, architecture_of(model), train.shape).with_settings(validation=0.0)
 
 
 def _provenance(study: Study) -> dict[str, Any]:
-    recipe = {name: getattr(study.recipe, name) for name in study.recipe.__dataclass_fields__ if name != "seed"}
+    recipe = {name: value for name, value in dataclasses.asdict(study.recipe).items() if name != "seed"}
     return {
         "versions": versions(),
         "data": study.test.describe(),
