@@ -84,6 +84,17 @@ def choice(names: Collection[str], *, help: str) -> dict:
     return {"check": check, "help": f"{help} ({', '.join(names)})"}
 
 
+def word(*, help: str) -> dict:
+    """Metadata of a name that only its reader knows, or None."""
+
+    def check(where: str, value: object) -> str | None:
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            raise NetprobeError(f"{where} must be a name, or none, not {value!r}")
+        return value
+
+    return {"check": check, "help": help}
+
+
 def wholes(least: int, *, help: str) -> dict:
     """Metadata of a tuple of whole numbers that are at least `least` and rise; "50,75" spells one."""
 

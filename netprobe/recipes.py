@@ -38,6 +38,9 @@ class Recipe(Checked):
         default=10, metadata=whole(0, help="plateau: epochs without a better criterion before the rate falls")
     )
     peak: float = field(default=0.5, metadata=real(0, 1, help="cyclic: share of the steps before the largest rate"))
+    cycles: tuple[int, ...] = field(
+        default=(), metadata=wholes(1, help="cyclic: epochs at which the rate starts from 0 anew, like 50")
+    )
     cycle_momentum: bool = field(
         default=True, metadata=switch(help="cyclic: momentum falls by 0.1 while the rate rises, and comes back")
     )

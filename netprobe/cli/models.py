@@ -48,10 +48,12 @@ def _says_what_it_holds(path: Path) -> bool:
     return trained_contents(path) is not None
 
 
-def new_network(text: str, loading: Mapping[str, Any], data: Any, seed: int) -> tuple[Any, ModelArgument]:
+def new_network(
+    text: str, loading: Mapping[str, Any], data: Any, seed: int, channels: int | None = None
+) -> tuple[Any, ModelArgument]:
     """The network of one MODEL argument for training on `data`, weights random from the seed unless it names some.
 
-    `loading` are the flags that say how to load.
+    `loading` are the flags that say how to load; `channels` its inputs, if they are not those of the images.
     """
     from netprobe.training.initial import initial
 
@@ -59,7 +61,7 @@ def new_network(text: str, loading: Mapping[str, Any], data: Any, seed: int) -> 
     given = {name: value for name, value in loading.items() if value and name != "arch"} | argument.settings
     if argument.checkpoint:
         given["checkpoint"] = argument.checkpoint
-    return initial(argument.what, data, seed, **given), argument
+    return initial(argument.what, data, seed, channels=channels, **given), argument
 
 
 def _named(body: str) -> tuple[str, str]:

@@ -23,16 +23,18 @@ def trained(
     `how` to load the model that `model` names on the command line.
     """
     from netprobe.cli.models import new_network
+    from netprobe.defenses import parse_defense
     from netprobe.devices import preferred_device
     from netprobe.outcome import write
     from netprobe.processes import leave, processes
     from netprobe.training import fit
 
     together = processes()  # first: it says which GPU is this process's
-    network, _ = new_network(model, how, data, recipe.get("seed", 0))
+    chosen = parse_defense(defense).completed(data)
+    network, _ = new_network(model, how, data, recipe.get("seed", 0), chosen.channels(data.shape[0]))
     device = device or preferred_device()
     try:
-        result = fit(defense, network, data, preset, out=out, device=device, name=Path(out).name, **recipe)
+        result = fit(chosen, network, data, preset, out=out, device=device, name=Path(out).name, **recipe)
     except KeyboardInterrupt:
         interrupted(f"{out}/last.pt")
     if together.leads:

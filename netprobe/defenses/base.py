@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from netprobe.data import Data
 from netprobe.fields import Checked
 from netprobe.perturb.base import Perturbation
 
@@ -24,9 +25,33 @@ class Defense(Checked, ABC):
     name: ClassVar[str]  # in specs and on the command line
     title: ClassVar[str]  # in results and legends
 
+    def completed(self, data: Data) -> Self:
+        """The same with every setting known: those left to the training images are told from them."""
+        return self
+
+    def channels(self, channels: int) -> int:
+        """Input channels of the plain network, where images have so many."""
+        return channels
+
     def build(self, model: nn.Module) -> nn.Module:
         """The network that is trained and evaluated, made from a plain one: with a front end, other layers, ..."""
         return model
+
+    def prepare(self, model: nn.Module, data: Data, seed: int, progress: bool) -> None:
+        """Learn, in place, what is not learnt by gradient steps and comes before them, such as a dictionary."""
+
+    def stages(self, epochs: int) -> tuple[int, ...]:
+        """The first epoch of every stage of a training of so many, from 0. Only the last stage's networks may be the
+        result; those that earlier stages end with are kept beside it.
+        """
+        return (0,)
+
+    def begin_epoch(self, model: nn.Module, epoch: int, epochs: int) -> None:
+        """Make `model` ready for that epoch: what is trained (`requires_grad`), what its layers do in train mode.
+
+        A function of its arguments alone, so that training can go on from any epoch. Where another set of parameters
+        is to be trained than before, the optimiser begins anew with those.
+        """
 
     @abstractmethod
     def loss(

@@ -17,7 +17,7 @@ from netprobe.perturb.backward import surrogates
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.geometry import Box
 from netprobe.perturb.gradient import PGD, GradientAttack
-from netprobe.perturb.objective import Goal, mean_slope
+from netprobe.perturb.objective import Goal
 from netprobe.perturb.slots import Slots
 
 MODES = ("eval", "train")
@@ -98,7 +98,7 @@ class Crafting(Perturbing):
             attack.begin(slots, generator)
             finite = torch.ones((), dtype=torch.bool, device=x.device)
             for _ in range(attack.steps):
-                here = mean_slope(victim, slots.x, slots.goal, attack.eot, attack.normalised)
+                here = attack.look(victim, slots, generator, check=False)
                 finite = finite & here.gradient.isfinite().all()
                 attack.advance(slots, here)
             return slots.x.where(finite, torch.nan)

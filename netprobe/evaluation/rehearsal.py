@@ -11,6 +11,7 @@ from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
 from netprobe.evaluation.conditions import Condition
 from netprobe.guard import full_precision, undisturbed
+from netprobe.perturb.backward import surrogates
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.gradient import GradientAttack
@@ -50,6 +51,7 @@ def _check(where: str, condition: Condition, model: nn.Module, x: Tensor, y: Ten
         if hasattr(perturbation, "check_images"):
             perturbation.check_images(x)
         if isinstance(perturbation, GradientAttack):
-            input_gradient(model, x, Goal(y, loss=perturbation.loss))
+            with surrogates(model, perturbation.backward):  # refuses one that the model does not declare
+                input_gradient(model, x, Goal(y, loss=perturbation.loss))
     except NetprobeError as error:
         raise NetprobeError(f"{where}: {error}") from error

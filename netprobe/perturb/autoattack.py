@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -19,8 +19,9 @@ from netprobe.perturb.libraries import needed
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import select
 from netprobe.perturb.square import Square
-from netprobe.perturb.standing import Progress, StandingAttack, with_part
+from netprobe.perturb.standing import Progress, StandingAttack, in_turn
 
+Attack = APGD | TargetedAPGD | FAB | TargetedFAB | Square
 VERSIONS = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
@@ -57,7 +58,7 @@ class AutoAttack(InBall, StandingAttack):
         return self.with_norm(f"{self.title}{version}")
 
     @property
-    def parts(self) -> dict[str, object]:
+    def parts(self) -> dict[str, Attack]:
         """The attacks by name, in their order."""
         ball = {"eps": self.eps, "norm": self.norm, "low": self.low, "high": self.high}
         plus, wide = self.version == "plus", self.norm == "l1" and self.version == "standard"
@@ -84,21 +85,12 @@ class AutoAttack(InBall, StandingAttack):
         advance_bar: Progress,
     ) -> Attacked:
         self._check(predict(model, x[:1]).shape[1])
-        fooled = torch.zeros_like(y, dtype=torch.bool)
-        none = torch.zeros_like(y)
-        whole = Attacked(x.clone(), fooled, none, none, none - 1)
-        for number, attack in enumerate(self.parts.values()):
-            left = (~whole.fooled).nonzero().squeeze(1)
-            if not len(left):
-                break
-            part = attack.fool(
-                model, x[left], y[left], generator=select(generator, left), slots=slots, gradients=gradients
-            )
-            part = dataclasses.replace(part, broken_by=torch.where(part.fooled, number, -1))
-            whole = with_part(whole, left, part)
-            advance_bar(int(part.fooled.sum()))
-        advance_bar(int((~whole.fooled).sum()))
-        return whole
+
+        def assailed(attack: Attack, left: Tensor) -> Attacked:
+            streams = select(generator, left)
+            return attack.fool(model, x[left], y[left], generator=streams, slots=slots, gradients=gradients)
+
+        return in_turn([partial(assailed, attack) for attack in self.parts.values()], x, advance_bar)
 
     def _check(self, classes: int) -> None:
         """Refuse, before any work, what a later part would stumble over."""

@@ -6,6 +6,13 @@ Any module can declare one, by a method
 
 that every gradient attack enters for as long as it works on the model. Inside, the module computes what it always does,
 but in a way whose gradient is useful. `BackwardPass` does so for a module one cannot or will not change.
+
+A module that knows several such ways names them in `backward_passes`, the strongest first, and takes a name:
+
+    backward_passes: tuple[str, ...]
+    def backward_surrogate(self, name: str | None = None) -> ContextManager
+
+Attacks that look for errors try all of them, so that no evaluation rests on a single guess.
 """
 
 from __future__ import annotations
@@ -15,6 +22,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+
+from netprobe.errors import unknown
 
 
 class BackwardPass(nn.Module):
@@ -40,7 +49,7 @@ class BackwardPass(nn.Module):
             return self.module(x)
         with torch.no_grad():
             exact = self.module(x)
-        return _Replaced.apply(exact, self.surrogate(x))
+        return in_gradient(exact, self.surrogate(x))
 
     @contextlib.contextmanager
     def backward_surrogate(self) -> Iterator[None]:
@@ -53,6 +62,11 @@ class BackwardPass(nn.Module):
 
     def extra_repr(self) -> str:
         return "" if isinstance(self.surrogate, nn.Module) else f"surrogate={self.surrogate!r}"
+
+
+def in_gradient(exact: Tensor, surrogate: Tensor) -> Tensor:
+    """`exact` in value, to the last bit, and `surrogate` in gradient; both of one shape."""
+    return _Replaced.apply(exact, surrogate)
 
 
 class _Replaced(torch.autograd.Function):
@@ -73,10 +87,24 @@ class _Replaced(torch.autograd.Function):
 
 
 @contextlib.contextmanager
-def surrogates(model: nn.Module) -> Iterator[None]:
-    """Inside, every module of `model` that declares a backward pass of its own uses it."""
+def surrogates(model: nn.Module, name: str | None = None) -> Iterator[None]:
+    """Inside, every module of `model` that declares a backward pass of its own uses it: the one called `name`, or its
+    first where it has none of that name.
+
+    Errors: a name that none of the modules knows. A model that declares none has its true gradient whatever the name.
+    """
+    known = declared_passes(model)
+    if name is not None and known and name not in known:
+        raise unknown("backward pass", name, known)
     with contextlib.ExitStack() as stack:
         for module in model.modules():
             if hasattr(module, "backward_surrogate"):
-                stack.enter_context(module.backward_surrogate())
+                chosen = [name] if name in getattr(module, "backward_passes", ()) else []
+                stack.enter_context(module.backward_surrogate(*chosen))
         yield
+
+
+def declared_passes(model: nn.Module) -> tuple[str, ...]:
+    """The names of all backward passes that modules of `model` declare, each once."""
+    names = (name for module in model.modules() for name in getattr(module, "backward_passes", ()))
+    return tuple(dict.fromkeys(names))

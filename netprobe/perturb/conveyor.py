@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from netprobe.perturb import cycles
 from netprobe.perturb.attack_copy import memory_format
 from netprobe.perturb.attacked import Attacked
-from netprobe.perturb.objective import Goal, predict, slope
+from netprobe.perturb.objective import Goal, predict
 from netprobe.perturb.randomness import select
 from netprobe.perturb.slots import Slots
 
@@ -94,7 +94,8 @@ class Conveyor:
 
     def _step(self, slots: Slots) -> Slots:
         """One step of every slot; those that remain."""
-        here = slope(self.surrogate, slots.x, slots.goal, self.attack.eot, self.attack.normalised)
+        streams = select(self.generator, slots.image) if self.attack.spread else None
+        here = self.attack.look(self.surrogate, slots, streams)
         self.forwards[slots.image] += self.attack.eot
         self.backwards[slots.image] += self.attack.eot
         stays = ~self._fallen(slots, slots.goal.reached(here.logits))

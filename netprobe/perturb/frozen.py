@@ -12,9 +12,9 @@ from netprobe.perturb.backward import surrogates
 
 
 @contextlib.contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: nn.Module, backward: str | None = None) -> Iterator[None]:
     """`model` in eval mode, parameters frozen, autograd on, with the backward passes that its layers declare for
-    attacks (`perturb.backward`); every flag as before afterwards, also on errors.
+    attacks, or the one of that name (`perturb.backward`); every flag as before afterwards, also on errors.
 
     Works under `torch.no_grad` and `torch.inference_mode`. Unlike `netprobe.guard.undisturbed` it lets the
     global random state run on: restored, a randomised model would meet in its evaluation the very noise that
@@ -26,7 +26,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
         model.eval()
         for parameter, _ in flags:
             parameter.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad(), surrogates(model):
+        with torch.inference_mode(False), torch.enable_grad(), surrogates(model, backward):
             yield
     finally:
         for module, training in modes:

@@ -11,17 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
-from netprobe.fields import choice, class_target, real, switch, whole
+from netprobe.fields import choice, class_target, real, switch, whole, word
 from netprobe.outputs import widened
 from netprobe.perturb.attack_copy import attack_copy
+from netprobe.perturb.backward import declared_passes
 from netprobe.perturb.ball import InBall
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.conveyor import Attacked, Conveyor
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.geometry import GEOMETRIES, per_image, unit
-from netprobe.perturb.objective import LOSSES, Goal, Slope, predict, slope
+from netprobe.perturb.objective import LOSSES, Goal, Slope, mean_slope, predict, slope
 from netprobe.perturb.randomness import select, uniform
 from netprobe.perturb.slots import Slots
+from netprobe.perturb.standing import in_turn
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -49,11 +51,13 @@ class GradientAttack(InBall, OneStep):
     "random", any class but y, all equally likely; a number, that class, and images of that class stay as they are.
 
     Errors: eps in the wrong units, inputs outside the box, outputs that are not logits, gradients that are
-    missing or not finite. Cost: restarts * steps * eot forward and backward passes, and eot forward passes a
-    restart if there are several.
+    missing or not finite; a `backward` that the model does not declare. Cost: restarts * steps * eot forward and
+    backward passes, and eot forward passes a restart if there are several.
 
-    Called, it returns the last step, as analyses of perturbations want it. `fool` asks whether the model can be fooled
-    at any step, on many images at once and faster.
+    Called, it returns the last step, as analyses of perturbations want it; of several declared backward passes it
+    follows the first. `fool` asks whether the model can be fooled at any step, on many images at once and faster, and
+    with several backward passes tries each on what the ones before left standing (`broken_by` is which it was): an
+    image stands only if it stands them all.
 
     To extend: `begin` and `advance` are one attempt, `aim` says what each of the `attempts` drives at.
     """
@@ -66,6 +70,14 @@ class GradientAttack(InBall, OneStep):
     eot: int = field(default=1, metadata=whole(1, help="forward passes averaged per gradient, for randomised models"))
     normalised: bool = field(
         default=False, metadata=switch(help="bring the gradient of every pass to unit L2 norm before averaging")
+    )
+    spread: float = field(
+        default=0.0,
+        metadata=real(0, help="every pass at a random point, at most so far from x in any value: smooths the gradient"),
+    )
+    backward: str | None = field(
+        default=None,
+        metadata=word(help="backward pass, of those that the model declares; none: all of them, one after the other"),
     )
 
     @property
@@ -82,7 +94,7 @@ class GradientAttack(InBall, OneStep):
         self.check_inputs(x)
         if self.eps == 0:
             return x.detach().clone()
-        with frozen(model):
+        with frozen(model, self.backward):
             # Copies, made here: autograd does not take tensors that were made in inference mode.
             x, y = x.detach().clone(), y.to(x.device, copy=True)
             goal = self.goal(model, x, y, generator)
@@ -118,9 +130,31 @@ class GradientAttack(InBall, OneStep):
         image fools the model is always asked of the model itself. `advance_bar` is told how many images are done.
         """
         self.check_inputs(x)
-        with frozen(model):
+        names = (self.backward,) if self.backward else declared_passes(model) or (None,)
+        how = {"slots": slots or len(x), "gradients": gradients}
+        if len(names) == 1:
+            return self._fooled(model, x, y, names[0], generator=generator, advance_bar=advance_bar, **how)
+
+        def fooled(name: str, left: Tensor) -> Attacked:
+            return self._fooled(model, x[left], y[left], name, generator=select(generator, left), **how)
+
+        return in_turn([functools.partial(fooled, name) for name in names], x, advance_bar)
+
+    def _fooled(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        backward: str | None,
+        *,
+        generator: torch.Generator | None,
+        slots: int,
+        gradients: torch.dtype | None,
+        advance_bar: Callable[[int], object] = lambda images: None,
+    ) -> Attacked:
+        """`fool` with the backward pass of that name alone."""
+        with frozen(model, backward):
             x, y = x.detach().clone(), y.to(x.device, copy=True)
-            slots = slots or len(x)
             parts = torch.arange(len(x), device=x.device).split(slots)
             goals = (self.goal(model, x[rows], y[rows], select(generator, rows)) for rows in parts)
             goal = functools.reduce(lambda one, other: one.joined(other), goals)
@@ -176,8 +210,14 @@ class GradientAttack(InBall, OneStep):
         slots = Slots.fresh(image, torch.zeros_like(image), x, goal)
         self.begin(slots, generator)
         for _ in range(self.steps):
-            self.advance(slots, slope(model, slots.x, goal, self.eot, self.normalised))
+            self.advance(slots, self.look(model, slots, generator))
         return self.end(model, slots)
+
+    def look(self, model: nn.Module, slots: Slots, generator: torch.Generator | None, check: bool = True) -> Slope:
+        """The gradient at every row, an error if it is not finite; without `check` the host does not ask the device."""
+        streams = generator if self.spread else None
+        how = (self.eot, self.normalised, self.spread, streams)
+        return (slope if check else mean_slope)(model, slots.x, slots.goal, *how)
 
     def end(self, model: nn.Module, slots: Slots) -> Tensor:
         """The result of attempts that have made all their steps: where they are."""
@@ -223,7 +263,7 @@ class BIM(GradientAttack):
 
     @property
     def repeats_itself(self) -> bool:
-        return self.norm == "linf" and not self.momentum and self.eot == 1
+        return self.norm == "linf" and not self.momentum and self.eot == 1 and not self.spread
 
     def begin(self, slots: Slots, generator: torch.Generator | None) -> None:
         super().begin(slots, generator)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from netprobe.errors import NetprobeError
 from netprobe.outputs import logits_of, widened
 from netprobe.perturb.geometry import unit
+from netprobe.perturb.randomness import uniform
 
 SMALL = 1e-12  # keeps the ratio finite when the largest logits are equal
 CONFIDENCE = 50.0  # kappa of the margin loss: the hinge is flat only once an image is wrong by 50 logits
@@ -172,15 +173,25 @@ class Slope(NamedTuple):
         return Slope(*(part[rows] for part in self))
 
 
-def slope(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1, normalised: bool = False) -> Slope:
+def slope(
+    model: nn.Module,
+    x: Tensor,
+    goal: Goal,
+    passes: int = 1,
+    normalised: bool = False,
+    spread: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Slope:
     """The gradient with respect to x of the goal's value, averaged over `passes` forward passes (EOT), with the values.
 
     `normalised` divides the gradient of every pass by its L2 norm per image before averaging, so that passes of small
-    gradient count as much as others (Bakiskan 2022, section 4.2.4). The values are summed over images, so that the
+    gradient count as much as others (Bakiskan 2022, section 4.2.4). With `spread` > 0 every pass is made at a point of
+    its own, x + U[-spread, spread) drawn from `generator`, which smooths a rugged loss (appendix B.6 there); the values
+    and logits are those of the points. The values are summed over images, so that the
     gradient of an image does not depend on the batch. Only x gets a gradient; every pass frees its graph before the
     next. A gradient that is not finite is an error.
     """
-    mean = mean_slope(model, x, goal, passes, normalised)
+    mean = mean_slope(model, x, goal, passes, normalised, spread, generator)
     if not mean.gradient.isfinite().all():
         bad = (~mean.gradient.flatten(1).isfinite().all(1)).sum().item()
         raise NetprobeError(
@@ -189,12 +200,21 @@ def slope(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1, normalised: 
     return mean
 
 
-def mean_slope(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1, normalised: bool = False) -> Slope:
+def mean_slope(
+    model: nn.Module,
+    x: Tensor,
+    goal: Goal,
+    passes: int = 1,
+    normalised: bool = False,
+    spread: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Slope:
     """`slope` without a look at the gradient, for which the host would wait for the device."""
-    x = x.detach().requires_grad_()
-    total = _one_slope(model, x, goal, normalised)
-    for _ in range(passes - 1):
-        total = Slope(*(a + b for a, b in zip(total, _one_slope(model, x, goal, normalised), strict=True)))
+    x, total = x.detach(), None
+    for _ in range(passes):
+        point = x + spread * (2 * uniform(x, generator) - 1) if spread else x
+        one = _one_slope(model, point.requires_grad_(), goal, normalised)
+        total = one if total is None else Slope(*(a + b for a, b in zip(total, one, strict=True)))
     return Slope(*(part / passes for part in total)) if passes > 1 else total
 
 

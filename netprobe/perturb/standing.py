@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -103,6 +103,24 @@ def with_part(whole: Attacked, rows: Tensor, part: Attacked) -> Attacked:
         before = torch.full_like(whole.forwards, -1) if whole.broken_by is None else whole.broken_by
         changed["broken_by"] = before.index_copy(0, rows, part.broken_by)
     return dataclasses.replace(whole, **changed)
+
+
+def in_turn(parts: Sequence[Callable[[Tensor], Attacked]], x: Tensor, advance_bar: Progress) -> Attacked:
+    """What several attacks on `x` (N, ...) come to, each called with the rows that the earlier ones left standing.
+
+    `broken_by` is the number of the one that fooled the model, -1 for none. Where all failed, the result is the last's.
+    """
+    none = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    whole = Attacked(x.clone(), none.bool(), none, none, none - 1)
+    for number, attacked in enumerate(parts):
+        left = (~whole.fooled).nonzero().squeeze(1)
+        if not len(left):
+            break
+        part = attacked(left)
+        whole = with_part(whole, left, dataclasses.replace(part, broken_by=torch.where(part.fooled, number, -1)))
+        advance_bar(int(part.fooled.sum()))
+    advance_bar(int((~whole.fooled).sum()))
+    return whole
 
 
 def predict_all(model: nn.Module, x: Tensor, slots: int) -> Tensor:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 
-def best_index(history: list[dict[str, Any]], criterion: str | None) -> int:
-    """The epoch of the largest criterion, the first of equals; the last epoch where there is no criterion."""
+def best_index(history: list[dict[str, Any]], criterion: str | None, first: int = 0) -> int:
+    """The epoch of the largest criterion, the first of equals, of those from `first` on if there are any.
+
+    The last epoch where there is no criterion.
+    """
     if criterion is None:
         return len(history) - 1
-    return max(range(len(history)), key=lambda i: history[i][criterion])
+    return max(range(min(first, len(history) - 1), len(history)), key=lambda i: history[i][criterion])
 
 
-def out_of_patience(history: list[dict[str, Any]], criterion: str | None, patience: int) -> str | None:
-    """Why to stop: `patience` epochs (0: any number) have brought nothing better; None: go on."""
-    idle = len(history) - 1 - best_index(history, criterion)
-    if not patience or idle < patience:
+def out_of_patience(history: list[dict[str, Any]], criterion: str | None, patience: int, first: int = 0) -> str | None:
+    """Why to stop: `patience` epochs (0: any number), all from `first` on, have brought nothing better; None: go on."""
+    if not patience or len(history) <= first:
         return None
-    return f"stopped after {idle} epochs without a better {criterion}"
+    idle = len(history) - 1 - best_index(history, criterion, first)
+    return f"stopped after {idle} epochs without a better {criterion}" if idle >= patience else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from netprobe import data as datasets
 from netprobe.data import Data
@@ -27,7 +27,7 @@ from netprobe.training.device_data import DeviceData
 from netprobe.training.initial import architecture_of, check_fit, initial
 from netprobe.training.keeping import Keeper
 from netprobe.training.loop import Loop
-from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint
+from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint, stage_file
 from netprobe.training.trained import Trained, history_dataset
 from netprobe.training.validation import Validation
 
@@ -73,18 +73,20 @@ def fit(
 
     Errors: `Diverged` at a loss that is not finite; a folder that holds another training; inputs the model cannot take.
     """
-    defense, together = parse_defense(defense), processes()
+    together = processes()
     train = datasets.load(data, "train") if isinstance(data, str) else data
+    defense = parse_defense(defense).completed(train)
     if isinstance(validation, int | float):
         settings["validation"] = validation
     recipe = _recipe(recipe, settings, defense, model, train)
-    network = initial(model, train, recipe.seed)
+    network = initial(model, train, recipe.seed, channels=defense.channels(train.shape[0]))
     asked = device or (preferred_device() if isinstance(model, str) else None)
     where = torch.device(asked) if asked is not None else device_of(network)
     card = _card(network, train, defense, recipe)
     trained = defense.build(network).to(where)
     check_fit(trained, train, where)
     train, held_out = (train, validation) if isinstance(validation, Data) else _split(train, recipe)
+    defense.prepare(trained, train, recipe.seed, progress and together.leads)
     card["key"] = _key(card, trained, train, held_out)
     if held_out is None and (recipe.schedule == "plateau" or recipe.patience):
         raise NetprobeError("schedule='plateau' and patience look at validation images: give validation above 0")
@@ -172,12 +174,30 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
 
 def _trained(loop: Loop) -> Trained:
     criterion, folder = loop.validation.criterion, loop.keeper.folder
-    best = loop.history[best_index(loop.history, criterion)]
+    best = loop.history[best_index(loop.history, criterion, loop.settled)]
     findings = [finding for finding in (loop.progress.stopped, robust_overfitting(loop.history)) if finding]
     attrs = {"title": "how training went", "defense": loop.defense.title, "criterion": criterion or "none: the last"}
     attrs |= {"best_epoch": best["epoch"], "findings": findings, "provenance": loop.keeper.card}
     last = loop.result.eval()
-    model = copy.deepcopy(last)
-    model.load_state_dict(loop.keeper.weights if folder is None else read_checkpoint(folder / BEST)["state_dict"])
+    model = _with_weights(last, loop.keeper.weights if folder is None else _weights(folder / BEST))
+    stages = tuple(_with_weights(last, weights) for weights in _stages(loop))
     history = history_dataset(loop.history, attrs)
-    return Trained(model, last, history, loop.defense, loop.recipe, folder, findings)
+    return Trained(model, last, history, loop.defense, loop.recipe, folder, findings, stages)
+
+
+def _stages(loop: Loop) -> list[dict[str, Tensor]]:
+    """The weights that the stages of the defense ended with, but for the last stage."""
+    begun = [first for first in loop.defense.stages(loop.recipe.epochs)[1:] if first <= loop.progress.epoch]
+    folder = loop.keeper.folder
+    return loop.keeper.stages if folder is None else [_weights(folder / stage_file(n + 1)) for n in range(len(begun))]
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    return read_checkpoint(path)["state_dict"]
+
+
+def _with_weights(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """A copy of `network` with other weights."""
+    network = copy.deepcopy(network)
+    network.load_state_dict(weights)
+    return network

@@ -17,11 +17,13 @@ from netprobe.outputs import logits_of
 from netprobe.store import source_of
 
 
-def initial(model: str | nn.Module, data: Data, seed: int, **arguments: Any) -> nn.Module:
+def initial(
+    model: str | nn.Module, data: Data, seed: int, *, channels: int | None = None, **arguments: Any
+) -> nn.Module:
     """A network of its own to train: a copy of a module, or one built by name with random weights from the seed.
 
-    What is built gets the classes of the data and, where it can be told, the number of its channels. `arguments` are
-    those of `netprobe.load`, such as normalize or checkpoint.
+    What is built gets the classes of the data and, where it can be told, `channels` inputs or as many as the images
+    have. `arguments` are those of `netprobe.load`, such as normalize or checkpoint.
     """
     if isinstance(model, nn.Module):
         return copy.deepcopy(model)
@@ -30,7 +32,7 @@ def initial(model: str | nn.Module, data: Data, seed: int, **arguments: Any) -> 
     if plan.may_take("num_classes"):
         fitting["num_classes"] = data.num_classes
     if data.kind == "image" and plan.takes("in_channels"):
-        fitting["in_channels"] = data.shape[0]
+        fitting["in_channels"] = data.shape[0] if channels is None else channels
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         return load(model, **(fitting | arguments))

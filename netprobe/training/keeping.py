@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from netprobe.processes import Processes
-from netprobe.training.saved import BEST, LAST, save_checkpoint, write_history
+from netprobe.training.saved import BEST, LAST, save_checkpoint, stage_file, write_history
 
 
 class Keeper:
@@ -18,6 +18,7 @@ class Keeper:
     def __init__(self, card: dict[str, Any], folder: Path | None, together: Processes, save_every: float) -> None:
         self.card, self.folder, self.together, self.save_every = card, folder, together, save_every
         self.weights: dict[str, Tensor] | None = None
+        self.stages: list[dict[str, Tensor]] = []
         self.saved_at = time.monotonic()
 
     @property
@@ -32,9 +33,16 @@ class Keeper:
     def best(self, network: nn.Module, epoch: int) -> None:
         """The weights of the best epoch so far."""
         if self.folder is None:
-            self.weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+            self.weights = copied(network)
         elif self.writes:
             save_checkpoint(self.folder / BEST, network, self.card | {"epoch": epoch})
+
+    def stage(self, network: nn.Module, number: int) -> None:
+        """The weights that stage `number`, from 1, ends with."""
+        if self.folder is None:
+            self.stages.append(copied(network))
+        elif self.writes:
+            save_checkpoint(self.folder / stage_file(number), network, self.card)
 
     def last(self, model: nn.Module, state: dict[str, Any]) -> None:
         """Where training is."""
@@ -50,3 +58,8 @@ class Keeper:
     def where(self) -> str:
         """Where to go on from, in words."""
         return f"The last good state is in {self.folder / LAST}. " if self.folder else ""
+
+
+def copied(network: nn.Module) -> dict[str, Tensor]:
+    """The weights as they are now."""
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

@@ -65,10 +65,26 @@ class Loop:
         self.defense, self.model, self.data, self.validation = defense, model, data, validation
         self.recipe, self.together, self.keeper = recipe, together, keeper
         self.progress, self.history, self.tally = Progress(), [], Tally()
-        self.optimizer, self.scaler = make_optimizer(recipe, model), scaler(recipe, data.device)
-        self.objective = distributed(Objective(defense, model, together, recipe.compile), together, data.device)
+        self.scaler, self.trained = scaler(recipe, data.device), None
+        self._begin_epoch()
         self.live: LiveCopy | None = None
         self.averaged = _averaged(model, recipe.ema) if recipe.ema else None
+
+    def _begin_epoch(self) -> None:
+        """Have the defense make the network ready, and an optimiser for what is to be trained now."""
+        recipe, together = self.recipe, self.together
+        self.defense.begin_epoch(self.model, min(self.progress.epoch, recipe.epochs - 1), recipe.epochs)
+        trained = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        if trained == self.trained:
+            return
+        self.trained, self.optimizer = trained, make_optimizer(recipe, self.model)
+        objective = Objective(self.defense, self.model, together, recipe.compile)
+        self.objective = distributed(objective, together, self.data.device)
+
+    @property
+    def settled(self) -> int:
+        """The first epoch, from 0, whose network may be the result."""
+        return self.defense.stages(self.recipe.epochs)[-1]
 
     @property
     def result(self) -> nn.Module:
@@ -205,11 +221,16 @@ class Loop:
     def _close_epoch(self) -> None:
         criterion = self.validation.criterion
         self.history.append(self._record())
-        stopped = self.defense.stops(self.history) or out_of_patience(self.history, criterion, self.recipe.patience)
+        tired = out_of_patience(self.history, criterion, self.recipe.patience, self.settled)
+        stopped = self.defense.stops(self.history) or tired
         self.progress, self.tally = Progress(self.progress.epoch + 1, stopped=stopped), Tally()
-        if best_index(self.history, criterion) == len(self.history) - 1:
+        if best_index(self.history, criterion, self.settled) == len(self.history) - 1:
             self.keeper.best(self.result, len(self.history))
         self.keeper.history(self.history)
+        stages = self.defense.stages(self.recipe.epochs)
+        if self.progress.epoch in stages:
+            self.keeper.stage(self.result, stages.index(self.progress.epoch))
+        self._begin_epoch()  # before the state is saved: it holds the optimiser of the epoch that comes
         self._save()
         self.together.wait()
 
@@ -245,6 +266,7 @@ class Loop:
         self.model.load_state_dict(weights)
         self.progress, self.history = Progress(**state["progress"]), state["history"]
         self.tally = Tally(state["tally"])
+        self._begin_epoch()
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

@@ -24,6 +24,11 @@ def save_checkpoint(path: Path, model: nn.Module, card: dict[str, Any], **more: 
     atomically(path, lambda part: torch.save(contents, part))
 
 
+def stage_file(number: int) -> str:
+    """What the network at the end of stage `number`, from 1, is called."""
+    return f"stage-{number}.pt"
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What `save_checkpoint` wrote."""
     contents = read(path)

@@ -26,7 +26,8 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
         constant   lr
         step       lr gamma^k, k the milestones that are at most the epoch, epochs counted from 0
         cosine     lr (1 + cos(π t)) / 2,  t = step / steps in all
-        cyclic     lr c,  c = t / peak rising, (1 - t) / (1 - peak) falling;  momentum - 0.1 c if cycle_momentum
+        cyclic     lr c,  c = t / peak rising, (1 - t) / (1 - peak) falling;  momentum - 0.1 c if cycle_momentum;
+                   t the share done of the cycle: one, or several that begin at the epochs `cycles`
         plateau    lr gamma^k, k the times that more than plateau_patience epochs in a row brought no new best
 
     Parameters
@@ -50,6 +51,7 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
         case "cosine":
             scale = (1 + math.cos(math.pi * done)) / 2
         case "cyclic":
+            done = _share_of_cycle(recipe, step / steps_per_epoch)
             scale = done / recipe.peak if done < recipe.peak else (1 - done) / (1 - recipe.peak)
         case "plateau":
             scale = recipe.gamma ** _plateaus(history, epoch, recipe.plateau_patience)
@@ -57,6 +59,14 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
             raise unknown("schedule", other, SCHEDULES)
     dip = DIP * scale if recipe.schedule == "cyclic" and recipe.cycle_momentum else 0.0
     return Rates(recipe.lr * scale, max(recipe.momentum - dip, 0.0))
+
+
+def _share_of_cycle(recipe: Recipe, epochs: float) -> float:
+    """How much of the cycle that one is in after so many epochs is done."""
+    bounds = [0, *(start for start in recipe.cycles if start < recipe.epochs), recipe.epochs]
+    first = max(bound for bound in bounds[:-1] if bound <= epochs)
+    last = bounds[bounds.index(first) + 1]
+    return (epochs - first) / (last - first)
 
 
 def _plateaus(history: Sequence[float], epochs: int, patience: int) -> int:

@@ -43,6 +43,7 @@ class Trained:
     history   a Dataset over `epoch` (see `RECORDS`); attributes: criterion, best_epoch, findings, provenance
     findings  what one should know: robust or catastrophic overfitting, an early stop
     folder    where checkpoints and history are, if anywhere
+    stages    the networks that the stages of the defense ended with, but for the last stage
     """
 
     model: nn.Module
@@ -52,6 +53,7 @@ class Trained:
     recipe: Recipe
     folder: Path | None = None
     findings: list[str] = field(default_factory=list)
+    stages: tuple[nn.Module, ...] = ()
 
     def results(self, name: str = "trained") -> xr.DataTree:
         """The history as results like any other, of a model called `name`: to report, to save, to join."""
