@@ -51,10 +51,12 @@ def real(least: float = -math.inf, most: float = math.inf, *, optional: bool = F
     return {"check": check, "help": help}
 
 
-def whole(least: int, *, help: str) -> dict:
-    """Metadata of a whole number that is at least `least`."""
+def whole(least: int, *, optional: bool = False, help: str) -> dict:
+    """Metadata of a whole number that is at least `least`; with `optional`, or None."""
 
-    def check(where: str, value: object) -> int:
+    def check(where: str, value: object) -> int | None:
+        if value is None and optional:
+            return None
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
             raise NetprobeError(f"{where} must be a whole number, {least} or more, not {value!r}")
         return int(value)

@@ -4,6 +4,7 @@ from netprobe.defenses.adversarial import AdversarialTraining, FastAdversarialTr
 from netprobe.defenses.base import Defense
 from netprobe.defenses.gaussian import GaussianAugmentation
 from netprobe.defenses.natural import Natural
+from netprobe.defenses.polarizing import PixelQuantisation, PolarizingDefense
 from netprobe.defenses.specs import DEFENSES, defense_spec, describe_defense, parse_defense
 from netprobe.defenses.trades import TRADES
 
@@ -15,6 +16,8 @@ __all__ = [
     "FastAdversarialTraining",
     "GaussianAugmentation",
     "Natural",
+    "PixelQuantisation",
+    "PolarizingDefense",
     "defense_spec",
     "describe_defense",
     "parse_defense",

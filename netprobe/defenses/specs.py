@@ -8,12 +8,17 @@ from netprobe.defenses.adversarial import AdversarialTraining, FastAdversarialTr
 from netprobe.defenses.base import Defense
 from netprobe.defenses.gaussian import GaussianAugmentation
 from netprobe.defenses.natural import Natural
+from netprobe.defenses.polarizing.defense import PixelQuantisation, PolarizingDefense
 from netprobe.defenses.trades import TRADES
 from netprobe.errors import NetprobeError, unknown
 from netprobe.fields import assignments, refuse_unknown, spelled
 
 DEFENSES: dict[str, type[Defense]] = {
-    cls.name: cls for cls in (Natural, AdversarialTraining, FastAdversarialTraining, TRADES, GaussianAugmentation)
+    cls.name: cls
+    for cls in (
+        *(Natural, AdversarialTraining, FastAdversarialTraining, TRADES, GaussianAugmentation),
+        *(PolarizingDefense, PixelQuantisation),
+    )
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from netprobe.models.cnn import digits_cnn, mnist_cnn
+from netprobe.models.lenet import lenet
 from netprobe.models.madry import madry_cnn
 from netprobe.models.mlp import mlp
 from netprobe.models.normalize import STATISTICS, Normalize, Normalized
@@ -21,6 +22,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     for architecture in (
         digits_cnn,
         mnist_cnn,
+        lenet,
         madry_cnn,
         mlp,
         resnet18,

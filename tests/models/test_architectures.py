@@ -17,12 +17,14 @@ from netprobe.models.resnet_thin import PoolShortcut
 INPUTS = {name: (3, 32, 32) for name in ARCHITECTURES} | {
     "digits_cnn": (1, 8, 8),
     "mnist_cnn": (1, 28, 28),
+    "lenet": (1, 28, 28),
     "madry_cnn": (1, 28, 28),
     "mlp": (1, 8, 8),
 }
 PARAMETERS = {
     "digits_cnn": 35_674,
     "mnist_cnn": 288_170,
+    "lenet": 155_606,
     "madry_cnn": 3_274_634,
     "mlp": 50_826,
     "resnet18": 11_173_962,
