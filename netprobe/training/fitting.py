@@ -24,7 +24,7 @@ from netprobe.recipes import Recipe, preset
 from netprobe.store import made_folder, model_card, source_of, versions
 from netprobe.training.choosing import best_index
 from netprobe.training.device_data import DeviceData
-from netprobe.training.initial import architecture_of, check_fit, initial
+from netprobe.training.initial import architecture_of, check_fit, defended, initial
 from netprobe.training.keeping import Keeper
 from netprobe.training.loop import Loop
 from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint, stage_file
@@ -83,7 +83,7 @@ def fit(
     asked = device or (preferred_device() if isinstance(model, str) else None)
     where = torch.device(asked) if asked is not None else device_of(network)
     card = _card(network, train, defense, recipe)
-    trained = defense.build(network).to(where)
+    trained = defended(network, defense, recipe.seed).to(where)
     check_fit(trained, train, where)
     train, held_out = (train, validation) if isinstance(validation, Data) else _split(train, recipe)
     defense.prepare(trained, train, recipe.seed, progress and together.leads)

@@ -10,10 +10,12 @@ from torch import nn
 
 from netprobe.checkpoints import load
 from netprobe.data import Data
+from netprobe.defenses import Defense
 from netprobe.errors import NetprobeError
 from netprobe.guard import undisturbed
 from netprobe.models.sources import blueprint
 from netprobe.outputs import logits_of
+from netprobe.perturb.randomness import stream_seed
 from netprobe.store import source_of
 
 
@@ -36,6 +38,13 @@ def initial(
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         return load(model, **(fitting | arguments))
+
+
+def defended(network: nn.Module, defense: Defense, seed: int) -> nn.Module:
+    """What `defense` makes of `network`; weights that it adds are random from the seed."""
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(stream_seed(seed, defense.name))
+        return defense.build(network)
 
 
 def architecture_of(model: str | nn.Module) -> str:

@@ -100,7 +100,7 @@ def _dataset(fronts: Mapping[str, TernaryFrontEnd], counts: np.ndarray, shares: 
         values = shares[:, place]
         found[name] = variable("stage", values.mean(1), f"{name} mass", "1", meaning)
         found[f"{name}_interval"] = variable(
-            ("stage", "bound"),
+            "stage bound",
             bootstrap_interval(values),
             f"95 % interval of {name} mass",
             "1",
