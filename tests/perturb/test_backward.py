@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import pytest
 import torch
 from torch import nn
 
-from netprobe.perturb import PGD, BackwardPass, ImageGenerator
-from netprobe.perturb.backward import surrogates
+from netprobe.errors import NetprobeError
+from netprobe.perturb import APGD, PGD, BackwardPass, ImageGenerator
+from netprobe.perturb.backward import declared_passes, in_gradient, surrogates
 from netprobe.perturb.frozen import frozen
+from netprobe.perturb.objective import Goal, slope
+from netprobe.perturb.randomness import uniform
 
 
 class Quantise(nn.Module):
@@ -97,3 +101,96 @@ def test_shapes_must_agree(x):
     layer = BackwardPass(Quantise(), nn.Flatten())
     with surrogates(layer), pytest.raises(ValueError, match=r"shape \(8, 30\) where the module gives \(8, 3, 5, 2\)"):
         layer(x.clone().requires_grad_())
+
+
+class Choosy(Quantise):
+    """Knows two ways back: one points uphill, the other downhill."""
+
+    backward_passes = ("down", "up")
+    way = None
+
+    @contextlib.contextmanager
+    def backward_surrogate(self, name=None):
+        before, self.way = self.way, name or "down"
+        yield
+        self.way = before
+
+    def forward(self, x):
+        exact = super().forward(x)
+        return in_gradient(exact, {None: 0 * x, "up": x, "down": -x}[self.way])
+
+
+def test_a_backward_pass_is_chosen_by_name(x):
+    layer = nn.Sequential(Choosy())
+    assert declared_passes(layer) == ("down", "up")
+    assert not gradient(layer, x).any()
+    for name, sign in ((None, -1), ("down", -1), ("up", 1)):
+        with frozen(layer, name):
+            torch.testing.assert_close(gradient(layer, x), sign * 2 * Quantise()(x))
+    assert layer[0].way is None
+
+
+def test_modules_that_do_not_know_the_name_use_their_own(x):
+    model = nn.Sequential(Choosy(), BackwardPass(Quantise(), lambda x: 3 * x))
+    with surrogates(model, "up"):
+        torch.testing.assert_close(gradient(model, x), 2 * 3 * Quantise()(Quantise()(x)))
+
+
+def test_a_name_that_nobody_knows_is_an_error(net, x):
+    with pytest.raises(NetprobeError, match=r"unknown backward pass 'sideways'.*down"):
+        PGD(0.1, backward="sideways").fool(nn.Sequential(Choosy(), net), x, torch.zeros(8).long(), generator=None)
+    plain = PGD(0.1, backward="sideways", random_start=False)  # a model that declares none has the gradient it has
+    y = net(x).argmax(1)
+    assert torch.equal(plain(net, x, y, generator=None), PGD(0.1, random_start=False)(net, x, y, generator=None))
+
+
+@pytest.mark.parametrize("attack", [PGD(0.3, steps=10), APGD(0.3, steps=10)])
+def test_an_image_stands_only_if_it_stands_every_backward_pass(net, x, attack):
+    """The first way leads away from every error; trusting it alone would mistake a mask for robustness."""
+    model = nn.Sequential(Choosy(), net).eval()
+    y = model(x).argmax(1)
+
+    def fooled(name):
+        generator = ImageGenerator(0, range(len(x)))
+        return dataclasses.replace(attack, backward=name).fool(model, x, y, generator=generator, slots=3)
+
+    down, up, both = (fooled(name) for name in ("down", "up", None))
+    assert int(up.fooled.sum()) > int(down.fooled.sum())
+    assert torch.equal(both.broken_by == 0, down.fooled)
+    assert int(both.fooled.sum()) >= int(up.fooled.sum())
+    assert (model(both.x).argmax(1) != y).tolist() == both.fooled.tolist()
+    standing = ~both.fooled
+    assert torch.equal(both.backwards[standing], (down.backwards + up.backwards)[standing])
+
+
+def test_called_it_follows_the_first(net, x):
+    model = nn.Sequential(Choosy(), net).eval()
+    y, attack = model(x).argmax(1), PGD(0.3, steps=5, random_start=False)
+    first, named = (dataclasses.replace(attack, backward=b)(model, x, y, generator=None) for b in (None, "down"))
+    assert torch.equal(first, named)
+
+
+def test_spread_averages_gradients_around_the_point(net, x):
+    """Each pass at a point of its own, drawn per image; at 0 it is the gradient at x."""
+    y = net(x).argmax(1)
+    found = slope(net, x, Goal(y), passes=3, spread=0.2, generator=ImageGenerator(5, range(8)))
+    generator, gradients = ImageGenerator(5, range(8)), []
+    for _ in range(3):
+        point = (x + 0.2 * (2 * uniform(x, generator) - 1)).requires_grad_()
+        (one,) = torch.autograd.grad(nn.functional.cross_entropy(net(point).double(), y, reduction="sum"), point)
+        gradients.append(one)
+    torch.testing.assert_close(found.gradient, sum(gradients) / 3)
+    assert not torch.allclose(found.gradient, slope(net, x, Goal(y)).gradient)
+
+
+def test_an_attack_with_spread_does_not_depend_on_the_batch(net, x):
+    y = net(x).argmax(1)
+    attack = PGD(0.5, norm="l2", steps=4, eot=2, spread=0.3)
+
+    def fooled(slots):
+        return attack.fool(net, x, y, generator=ImageGenerator(3, range(8)), slots=slots)
+
+    together, apart = fooled(8), fooled(3)
+    torch.testing.assert_close(together.x, apart.x, atol=1e-5, rtol=0)
+    calm = PGD(0.5, norm="l2", steps=4, eot=2).fool(net, x, y, generator=ImageGenerator(3, range(8)))
+    assert not torch.allclose(together.x, calm.x, atol=1e-3)

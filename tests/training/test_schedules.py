@@ -76,6 +76,16 @@ def test_cyclic_is_torchs(peak, cycle_momentum):
     assert_same(recipe("cyclic", peak=peak, cycle_momentum=cycle_momentum), reference)
 
 
+def test_cycles_begin_anew():
+    """Two triangles, of 2 and of 4 epochs, as two trainings of those lengths have."""
+    several = recipe("cyclic", epochs=6, cycles=(2,))
+    for step in range(6 * STEPS):
+        first = step < 2 * STEPS
+        alone = recipe("cyclic", epochs=2 if first else 4)
+        expected = rates(alone, step if first else step - 2 * STEPS, STEPS)
+        assert rates(several, step, STEPS) == pytest.approx(expected)
+
+
 def test_cyclic_by_hand():
     # 42 steps: the top is at the 21st, a third of the way up at the 7th and down at the 35th.
     at = {step: rates(recipe("cyclic"), step, STEPS) for step in (0, 7, 21, 35, 42)}
