@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from netprobe.models import ARCHITECTURES, Normalized
 from netprobe.models.normalize import Normalization, statistics
 from netprobe.models.reading import digest, existing, read
 from netprobe.models.sources import FORMS, Blueprint, blueprint, unwrapped
-from netprobe.models.state_dicts import Fit, Found, find, find_module, fit, same_names, split_normalization
+from netprobe.models.state_dicts import Fit, Found, find, find_module, fit, renamed, same_names, split_normalization
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ def load(
     strict: bool = True,
     unsafe: bool = False,
     key: str | None = None,
+    names: Mapping[str, str] | None = None,
     **arguments: Any,
 ) -> nn.Module:
     """A network with its weights: on the CPU, in eval mode, for inputs in [0, 1].
@@ -59,6 +60,8 @@ def load(
     unsafe : whether a checkpoint that is more than tensors is unpickled, which runs code of its author.
         Without it a checkpoint never executes anything.
     key : where in the checkpoint the state dict is, if not in the usual place: "ema", "teacher.state_dict".
+    names : where the checkpoint calls things otherwise: {"frontend.conv": "front.filters", "net": "classifier"}
+        replaces what names in it begin with; "" stands for the beginning of any.
     arguments : passed on, by keyword, to what builds the network.
 
     Returns
@@ -75,19 +78,21 @@ def load(
     in the arguments. Both say what to change.
     """
     if checkpoint is None and (contents := _trained(what)) is not None:
-        given = {"normalize": normalize, "num_classes": num_classes, "key": key, **arguments}
+        given = {"normalize": normalize, "num_classes": num_classes, "key": key, "names": names, **arguments}
         return _rebuilt(contents, Path(what), [name for name, value in given.items() if value is not None])
     asked = None if normalize is None else statistics(normalize)
     if what is None:
         given = arguments if num_classes is None else {"num_classes": num_classes, **arguments}
         loaded = _pickled(checkpoint, unsafe, key, given)
     elif checkpoint is None:
-        if key is not None:
-            raise NetprobeError(f"key={key!r} says where in a checkpoint to look, but there is no checkpoint")
+        for name, value in (("key", key), ("names", names)):
+            if value is not None:
+                raise NetprobeError(f"{name}={value!r} says how to read a checkpoint, but there is no checkpoint")
         plan = blueprint(what)
         loaded = _Loaded(plan.build(num_classes, arguments), {"what": plan.label, "num_classes": num_classes})
     else:
-        loaded = _weighted(blueprint(what), checkpoint, num_classes, arguments, strict, unsafe, key)
+        plan, found = blueprint(what), _found(checkpoint, unsafe, key, names)
+        loaded = _weighted(plan, checkpoint, num_classes, arguments, strict, found)
     model = _normalized(loaded.model, asked, loaded.carried)
     model = _single_precision(model).cpu().eval()
     model.netprobe_source = {
@@ -133,11 +138,9 @@ def _weighted(
     num_classes: int | None,
     arguments: dict[str, Any],
     strict: bool,
-    unsafe: bool,
-    key: str | None,
+    found: Found,
 ) -> _Loaded:
-    """The network of `plan` with the weights of the file."""
-    found = find(read(checkpoint, unsafe), key, checkpoint)
+    """The network of `plan` with the weights that were `found` in the file."""
     logger.info(
         "%s: state dict at %r; others at %s; no tensors: %s",
         *(checkpoint, found.where, list(found.others), list(found.ignored)),
@@ -162,6 +165,12 @@ def _weighted(
         "skipped": [*fitted.missing, *fitted.unexpected, *fitted.misshapen],
     }
     return _Loaded(model, source, carried)
+
+
+def _found(checkpoint: str | os.PathLike[str], unsafe: bool, key: str | None, names: Mapping[str, str] | None) -> Found:
+    """The state dict of the file, under the names that were asked for."""
+    found = find(read(checkpoint, unsafe), key, checkpoint)
+    return renamed(found, names, checkpoint) if names else found
 
 
 def _filled(model: nn.Module, found: Found) -> tuple[nn.Module, Fit, Statistics | None]:

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from netprobe.checkpoints import load
+from netprobe.defenses import PolarizingDefense
 from netprobe.errors import CheckpointError, NetprobeError
-from netprobe.models import STATISTICS, Normalized, digits_cnn, mlp, resnet20
+from netprobe.models import STATISTICS, Normalized, digits_cnn, lenet, mlp, resnet20
 
 X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -298,3 +299,26 @@ def test_weights_alone_need_an_architecture(trained, saved):
         load(None, saved(mlp(hidden=(3, 3, 3)).state_dict()))
     with pytest.raises(NetprobeError, match=r"nothing to load: name a network, one of digits_cnn, "):
         load(None)
+
+
+def test_a_front_end_under_other_names(tmp_path):
+    """As checkpoints of other people's code have them."""
+
+    def built():
+        return PolarizingDefense(filters=3).build(lenet(in_channels=3))
+
+    theirs = built()
+    named = {"front.filters": "frontend.conv", "classifier.linear1": "classifier.fc1"}
+    state = {}
+    for name, tensor in theirs.state_dict().items():
+        head = next((head for head in named if name.startswith(head)), "")
+        state[named.get(head, "") + name[len(head) :]] = tensor
+    torch.save({"state_dict": state}, tmp_path / "theirs.pt")
+    names = {theirs: ours for ours, theirs in named.items()}
+    with pytest.raises(CheckpointError, match=r"frontend\.conv\.weight"):
+        load(built, tmp_path / "theirs.pt")
+    model = load(built, tmp_path / "theirs.pt", names=names)
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(model(x), theirs.eval()(x))
+    with pytest.raises(NetprobeError, match="but there is no checkpoint"):
+        load("lenet", names=names)

@@ -16,8 +16,19 @@ netprobe evaluate natural=resnet18@nt.pt robust=resnet18@at.pt --data cifar10 --
     --perturb pgd:eps=8/255,steps=20 --sweep "pgd:steps=20 eps=0,2/255,4/255,8/255" -o out/
 netprobe evaluate resnet20@r20.th --normalize imagenet --data cifar10 --perturb apgd:eps=8/255 \\
     --sweep "gaussian std=0,0.05,0.1,0.2" --corruptions 1-5
+netprobe evaluate runs/sparse/best.pt --data cifar10 --limit 1000 --perturb pgd:eps=8/255,eot=20 \\
+    --transfer twin=runs/twin/best.pt --transfer robust=resnet18@at.pt
 netprobe evaluate net.py:make@a.pt --data cifar10 --sweep "weak=pgd:steps=5 eps=2/255,4/255" --no-doubts"""
 TIMING = "timing.csv"
+
+
+def transferred(named: Mapping[str, Any], sources: Mapping[str, Any], device: str | None) -> dict[str, Any]:
+    """The gradient attacks among `named`, made against the models `sources`."""
+    from netprobe.perturb import resolve
+    from netprobe.perturb.transfer import transfers
+
+    placed = {name: model if device is None else model.to(device) for name, model in sources.items()}
+    return transfers({name: resolve(each) for name, each in named.items()}, placed)
 
 
 def evaluated(

@@ -161,6 +161,12 @@ def compare(models: tuple[str, ...], out: str, gradcam: int, weights: bool, **op
 @perturb_flag
 @sweep_flags
 @evaluate_flags
+@click.option(
+    "--transfer",
+    multiple=True,
+    metavar="MODEL",
+    help="show images made against this MODEL, by every gradient attack and backward pass, to the models; repeatable",
+)
 @click.option("--landscape", default=0, show_default=True, help="images to look at the loss around; 0 for none")
 @click.option("-o", "--out", default="runs/evaluate", show_default=True, help="folder for results, figures and report")
 @errors_as_usage
@@ -170,15 +176,18 @@ def evaluate(
     perturbations: tuple[str, ...],
     sweep: tuple[str, ...],
     corruptions: str | None,
+    transfer: tuple[str, ...],
     landscape: int,
     **options: Any,
 ) -> None:
-    from netprobe.cli.evaluate import evaluated
+    from netprobe.cli.evaluate import evaluated, transferred
     from netprobe.cli.sweeps import all_perturbations
     from netprobe.outcome import draw
 
+    sources = _loaded(transfer, {name: options[name] for name in LOADING})
     networks, images = _models_and_data(models, options)
     named = all_perturbations(perturbations, sweep, corruptions, images.shape)
+    named |= transferred(named, sources, options["device"])
     tree = evaluated(networks, images, named, out, landscape, options)
     _show(tree, draw(tree, out))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 import re
@@ -99,6 +100,34 @@ def _described(contents: object, held: Iterable[str]) -> str:
         entries = [f"{name} ({type(value).__name__})" for name, value in contents.items()]
         return f"the file holds no tensors by name, only {', '.join(entries[:12]) or 'an empty dict'}"
     return f"the file holds a {type(contents).__name__}, not a dict of tensors by name"
+
+
+def renamed(found: Found, names: Mapping[str, str], file: object = "the checkpoint") -> Found:
+    """`found` with other names: what a name begins with, up to a dot or its end, is replaced where it is in `names`.
+
+    The longest key counts, and "" begins every name. Errors: a key that no name begins with; two names that become one.
+    """
+    changed = {name: _renamed(name, names) for name in found.state}
+    for key in names:
+        if not any(_begins(name, key) for name in changed):
+            heads = sorted({".".join(name.split(".")[: n + 1]) for name in changed for n in range(name.count(".") + 1)})
+            raise unknown(f"name in {file}", key, heads, "Keys of `names` are what names in the checkpoint begin with.")
+    twice = [new for new in changed.values() if list(changed.values()).count(new) > 1]
+    if twice:
+        raise CheckpointError(f"`names` gives several tensors of {file} the one name {twice[0]!r}")
+    state = {new: found.state[old] for old, new in changed.items()}
+    return dataclasses.replace(found, state=state)
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    key = max((key for key in names if _begins(name, key)), key=len, default=None)
+    if key is None:
+        return name
+    return ".".join(part for part in (names[key].strip("."), name[len(key) :].strip(".")) if part)
+
+
+def _begins(name: str, key: str) -> bool:
+    return not key or f"{name}.".startswith(f"{key.rstrip('.')}.")
 
 
 def split_normalization(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
 from netprobe.perturb.attack import Count
 from netprobe.perturb.attacked import Attacked
+from netprobe.perturb.backward import declared_passes
 from netprobe.perturb.frozen import frozen
+from netprobe.perturb.gradient import GradientAttack
 from netprobe.perturb.objective import Goal
 from netprobe.perturb.randomness import select
 from netprobe.perturb.specs import apply, eps_of, family, resolve
@@ -46,7 +51,7 @@ class Transfer:
     attack : any perturbation or spec, such as "pgd:eps=8/255". It is called, so that it makes all its steps: a search
         that stops as soon as the surrogate is fooled would hardly transfer.
     surrogate : the model to craft on; same inputs and classes. Its weights are hashed once, here: results name it by
-        their SHA-256. It must be on the device of the images.
+        their SHA-256.
 
     A transferred attack that is stronger than the same attack on the model itself tells of masked gradients. `fool`
     leaves alone what the model gets wrong anyhow. `forwards` counts the surrogate's passes (a mean over the batch) and
@@ -77,7 +82,8 @@ class Transfer:
         return f"transferred {family(self.attack)}"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        return apply(self.attack, self.surrogate.model, x, y, generator=generator)
+        device = device_of(self.surrogate.model)
+        return apply(self.attack, self.surrogate.model, x.to(device), y.to(device), generator=generator).to(x.device)
 
     def fool(
         self,
@@ -109,3 +115,21 @@ class Transfer:
         goal = Goal(y)
         goal.check(logits)
         return goal.reached(logits)
+
+
+def transfers(attacks: Mapping[str, Callable], sources: Mapping[str, nn.Module]) -> dict[str, Transfer]:
+    """Every gradient attack among `attacks`, made against every one of `sources`, by name: "pgd from twin".
+
+    Against a source that declares several backward passes (`perturb.backward`), once for each that the attack does not
+    choose itself: "pgd from twin by front-end".
+    """
+    found = {}
+    for (name, attack), (source, model) in itertools.product(attacks.items(), sources.items()):
+        if not isinstance(attack, GradientAttack):
+            continue
+        passes = () if attack.backward else declared_passes(model)
+        for way in passes or (None,):
+            suffix = f" by {way}" if len(passes) > 1 else ""
+            chosen = attack if way is None else dataclasses.replace(attack, backward=way)
+            found[f"{name} from {source}{suffix}"] = Transfer(chosen, model)
+    return found

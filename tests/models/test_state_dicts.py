@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from netprobe.errors import CheckpointError, NetprobeError
-from netprobe.models import ARCHITECTURES, Normalized
+from netprobe.models import ARCHITECTURES, Normalized, state_dicts
 from netprobe.models.state_dicts import AVERAGES, WRAPPERS, find, find_module, fit, same_names, split_normalization
 
 
@@ -323,3 +323,35 @@ def test_same_names_ignores_prefixes_counters_and_shapes(state):
     assert same_names(net(), {**front, **renamed(state, "net.")})
     assert not same_names(net(), {**state, "more": torch.rand(2)})
     assert not same_names(net(), {}) and not same_names(nn.Flatten(), {})
+
+
+STRANGE = state_dicts.Found(
+    {name: torch.zeros(1) for name in ("frontend.conv.weight", "net.fc.weight", "net.fc2.bias")}, "", (), ()
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"frontend.conv": "front.filters"}, ["front.filters.weight", "net.fc.weight", "net.fc2.bias"]),
+        ({"net": "classifier"}, ["frontend.conv.weight", "classifier.fc.weight", "classifier.fc2.bias"]),
+        ({"net.fc": "linear"}, ["frontend.conv.weight", "linear.weight", "net.fc2.bias"]),
+        ({"net": "", "net.fc2": "last"}, ["frontend.conv.weight", "fc.weight", "last.bias"]),
+        ({"": "model"}, ["model.frontend.conv.weight", "model.net.fc.weight", "model.net.fc2.bias"]),
+        ({"frontend.conv.weight": "w"}, ["w", "net.fc.weight", "net.fc2.bias"]),
+    ],
+)
+def test_names_are_replaced_by_what_they_begin_with(names, expected):
+    assert list(state_dicts.renamed(STRANGE, names).state) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"front": "f"}, r"unknown name in weights.pt 'front': did you mean 'frontend'"),
+        ({"net.fc.weight": "same", "net.fc2.bias": "same"}, "several tensors of weights.pt the one name 'same'"),
+    ],
+)
+def test_names_that_cannot_be_replaced_are_errors(names, message):
+    with pytest.raises(NetprobeError, match=message):
+        state_dicts.renamed(STRANGE, names, "weights.pt")

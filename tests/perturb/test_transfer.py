@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from netprobe.errors import NetprobeError
-from netprobe.perturb import PGD, ImageGenerator, describe, eps_of, family, resolve
+from netprobe.perturb import PGD, BackwardPass, ImageGenerator, describe, eps_of, family, resolve
 from netprobe.perturb.attack import attack
 from netprobe.perturb.square import Square
-from netprobe.perturb.transfer import Surrogate, Transfer
+from netprobe.perturb.transfer import Surrogate, Transfer, transfers
 
 
 def made(seed: int) -> nn.Module:
@@ -80,3 +80,21 @@ def test_mistakes_are_named(models):
         Transfer("pdg:eps=0.1", models[0])
     with pytest.raises(NetprobeError, match="the model has 4 classes"):
         Transfer(PGD(0.1), models[0]).fool(models[1], X, Y + 3, generator=None)
+
+
+class Masked(BackwardPass):
+    backward_passes = ("one", "other")
+
+    def backward_surrogate(self, name=None):
+        return super().backward_surrogate()
+
+
+def test_every_gradient_attack_from_every_source_by_every_pass(models):
+    plain, masked = models[0], nn.Sequential(Masked(nn.Identity()), models[1])
+    attacks = {"pgd": PGD(0.1), "square": Square(0.1), "chosen": PGD(0.1, backward="other")}
+    found = transfers(attacks, {"plain": plain, "twin": masked})
+    names = ["pgd from plain", "pgd from twin by one", "pgd from twin by other"]
+    assert list(found) == [*names, "chosen from plain", "chosen from twin"]
+    assert [found[name].attack.backward for name in names] == [None, "one", "other"]
+    assert found["chosen from twin"].attack == attacks["chosen"]
+    assert found[names[1]].surrogate.model is masked

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from netprobe.perturb.attack import attack
+from netprobe.devices import device_of
 from netprobe.perturb.geometry import Box, Geometry
 from netprobe.perturb.gradient import GradientAttack
 from netprobe.perturb.objective import predict
@@ -16,14 +16,18 @@ from netprobe.perturb.randomness import normal
 
 @dataclass(frozen=True, eq=False)
 class Transferred:
-    """What `attack` makes of the images for `surrogate`, whatever model it is then shown to."""
+    """What `attack` makes of the images for `surrogate`, whatever model it is then shown to.
+
+    All its steps: a search that stops where the surrogate is just fooled hardly transfers. Unlike `Transfer` it takes
+    the surrogate for what the evaluation says it is, by its name, and does not hash its weights.
+    """
 
     attack: GradientAttack
     surrogate: nn.Module
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        device = next((p.device for p in self.surrogate.parameters()), x.device)
-        return attack(self.attack, self.surrogate, x.to(device), y.to(device), generator=generator).x.to(x)
+        device = device_of(self.surrogate)
+        return self.attack(self.surrogate, x.to(device), y.to(device), generator=generator).to(x)
 
 
 @dataclass(frozen=True)
