@@ -5,6 +5,7 @@ from netprobe.defenses.base import Defense
 from netprobe.defenses.gaussian import GaussianAugmentation
 from netprobe.defenses.natural import Natural
 from netprobe.defenses.polarizing import PixelQuantisation, PolarizingDefense
+from netprobe.defenses.sparse_coding import SparseCodingDefense
 from netprobe.defenses.specs import DEFENSES, defense_spec, describe_defense, parse_defense
 from netprobe.defenses.trades import TRADES
 
@@ -18,6 +19,7 @@ __all__ = [
     "Natural",
     "PixelQuantisation",
     "PolarizingDefense",
+    "SparseCodingDefense",
     "defense_spec",
     "describe_defense",
     "parse_defense",

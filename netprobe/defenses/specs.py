@@ -9,6 +9,7 @@ from netprobe.defenses.base import Defense
 from netprobe.defenses.gaussian import GaussianAugmentation
 from netprobe.defenses.natural import Natural
 from netprobe.defenses.polarizing.defense import PixelQuantisation, PolarizingDefense
+from netprobe.defenses.sparse_coding.defense import SparseCodingDefense
 from netprobe.defenses.trades import TRADES
 from netprobe.errors import NetprobeError, unknown
 from netprobe.fields import assignments, refuse_unknown, spelled
@@ -17,7 +18,7 @@ DEFENSES: dict[str, type[Defense]] = {
     cls.name: cls
     for cls in (
         *(Natural, AdversarialTraining, FastAdversarialTraining, TRADES, GaussianAugmentation),
-        *(PolarizingDefense, PixelQuantisation),
+        *(PolarizingDefense, PixelQuantisation, SparseCodingDefense),
     )
 }
 
