@@ -105,7 +105,7 @@ def fit(
 def _recipe(given: str | Recipe | None, settings: dict, defense: Defense, model: Any, data: Data) -> Recipe:
     if isinstance(given, Recipe):
         return given.with_settings(**settings)
-    return preset(given or "paper", defense.name, architecture_of(model), data.shape).with_settings(**settings)
+    return preset(given or "paper", defense, architecture_of(model), data.shape, **settings)
 
 
 def _card(network: nn.Module, data: Data, defense: Defense, recipe: Recipe) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _recipe(given: str | Recipe, defense: Defense, model: nn.Module, train: Data
     """Presets without images held out: the study takes the last epoch."""
     if isinstance(given, Recipe):
         return given
-    return preset(given, defense.name, architecture_of(model), train.shape).with_settings(validation=0.0)
+    return preset(given, defense, architecture_of(model), train.shape, validation=0.0)
 
 
 def _provenance(study: Study) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_stages_and_weights_of_the_bumps_are_those_of_the_paper():
 
 
 def test_the_preset_is_that_of_the_paper():
-    recipe = preset("paper", "polarizing", "lenet", (1, 28, 28))
+    recipe = preset("paper", parse_defense("polarizing"), "lenet", (1, 28, 28))
     assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.lr) == (60, 64, "adam", 1e-3)
     assert (recipe.schedule, recipe.milestones, recipe.augment) == ("step", (50,), "none")
 
