@@ -19,6 +19,7 @@ from typing import Any
 _PUBLIC = {
     "netprobe.attribution": ["grad_cam"],
     "netprobe.checkpoints": ["load"],
+    "netprobe.defenses.polarizing": ["polarization", "quantiser_curves"],
     "netprobe.errors": ["CheckpointError", "MissingData", "NetprobeError"],
     "netprobe.evaluation": ["evaluate", "loss_landscape"],
     "netprobe.fourier": ["perturbation_spectra"],
@@ -32,9 +33,10 @@ _PUBLIC = {
     "netprobe.plots": [
         "plot_accuracy", "plot_alpha", "plot_batch_norm", "plot_batch_norm_drift", "plot_cka",
         "plot_correlation_shift", "plot_corruption_error", "plot_corruption_table", "plot_effective_rank",
-        "plot_filter_hoyer", "plot_gradcam", "plot_learning_curves", "plot_loss_landscape", "plot_minimum_norm",
-        "plot_operator_norm", "plot_partial_curves", "plot_partial_layers", "plot_partial_parameters",
-        "plot_perturbation_spectrum", "plot_psr", "plot_psr_ridge", "plot_robustness_curve",
+        "plot_filter_hoyer", "plot_front_end_filters", "plot_gradcam", "plot_learning_curves",
+        "plot_loss_landscape", "plot_minimum_norm", "plot_operator_norm", "plot_partial_curves",
+        "plot_partial_layers", "plot_partial_parameters", "plot_perturbation_spectrum", "plot_polarization",
+        "plot_polarizing_bumps", "plot_psr", "plot_psr_ridge", "plot_robustness_curve",
         "plot_singular_values", "plot_snr", "plot_sparsity", "plot_spectrum", "plot_tail_fatness",
         "plot_training_loss",
     ],

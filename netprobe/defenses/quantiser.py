@@ -26,8 +26,9 @@ def quantise(a: Tensor, thresholds: Sequence[float], surrogate: str | None = Non
     exact = sum((a - c).sign() for c in thresholds) / 2
     if surrogate is None:
         return exact
-    return in_gradient(exact, a if surrogate == "identity" else _smooth(a, thresholds, sharpness))
+    return in_gradient(exact, a if surrogate == "identity" else smooth(a, thresholds, sharpness))
 
 
-def _smooth(a: Tensor, thresholds: Sequence[float], sharpness: float) -> Tensor:
+def smooth(a: Tensor, thresholds: Sequence[float], sharpness: float) -> Tensor:
+    """1/2 sum_i tanh(k (a - c_i)), k the `sharpness`: the quantiser with its steps rounded."""
     return sum(torch.tanh(sharpness * (a - c)) for c in thresholds) / 2

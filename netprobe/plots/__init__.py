@@ -11,6 +11,7 @@ from netprobe.plots.corruption_table import plot_corruption_table
 from netprobe.plots.drawing import save, style
 from netprobe.plots.effective_rank import plot_effective_rank
 from netprobe.plots.filter_hoyer import plot_filter_hoyer
+from netprobe.plots.front_end_filters import plot_front_end_filters
 from netprobe.plots.gradcam import plot_gradcam
 from netprobe.plots.learning_curves import plot_learning_curves
 from netprobe.plots.loss_landscape import plot_loss_landscape
@@ -20,6 +21,8 @@ from netprobe.plots.partial_curves import plot_partial_curves
 from netprobe.plots.partial_layers import plot_partial_layers
 from netprobe.plots.partial_parameters import plot_partial_parameters
 from netprobe.plots.perturbation_spectrum import plot_perturbation_spectrum
+from netprobe.plots.polarization import plot_polarization
+from netprobe.plots.polarizing_bumps import plot_polarizing_bumps
 from netprobe.plots.psr import plot_psr
 from netprobe.plots.psr_ridge import plot_psr_ridge
 from netprobe.plots.robustness_curve import plot_robustness_curve
@@ -41,6 +44,7 @@ __all__ = [
     "plot_corruption_table",
     "plot_effective_rank",
     "plot_filter_hoyer",
+    "plot_front_end_filters",
     "plot_gradcam",
     "plot_learning_curves",
     "plot_loss_landscape",
@@ -50,6 +54,8 @@ __all__ = [
     "plot_partial_layers",
     "plot_partial_parameters",
     "plot_perturbation_spectrum",
+    "plot_polarization",
+    "plot_polarizing_bumps",
     "plot_psr",
     "plot_psr_ridge",
     "plot_robustness_curve",

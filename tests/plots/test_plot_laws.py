@@ -47,6 +47,11 @@ METRIC = {
     "plot_tail_fatness": "singular_values",
     "plot_training_loss": "history",
 }
+OF_FRONT_ENDS = {
+    "plot_front_end_filters",
+    "plot_polarization",
+    "plot_polarizing_bumps",
+}  # with tests of their own
 SHARED_SITES = ("plot_psr_ridge", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
 PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_loss_landscape")  # colours mean numbers there, not models
 CODES = ("plot_partial_curves", "plot_partial_layers", "plot_partial_parameters")  # and codes there
@@ -74,7 +79,7 @@ def tick_labels(ax: plt.Axes) -> list[mpl.text.Text]:
 
 
 def test_every_plot_is_enrolled():
-    assert set(METRIC) == {name for name in plots.__all__ if name.startswith("plot_")}
+    assert set(METRIC) | OF_FRONT_ENDS == {name for name in plots.__all__ if name.startswith("plot_")}
 
 
 @every_plot
@@ -142,11 +147,16 @@ def test_a_model_keeps_its_colour_when_drawn_alone(name, results, tmp_path):
         assert "#0072b2" not in picture
 
 
-@every_plot
-def test_many_models_and_awkward_names(name, tmp_path):
+@pytest.fixture(scope="module")
+def many() -> xr.DataTree:
     models = ("$a_1$ & <b>", "_hidden\x07", "x" * 60, "ünïcode", "m5", "m6", "m7", "m8")
     sites = tuple(f"encoder.layers.encoder_layer_{k}.mlp.$very_long$_name" for k in range(30))
-    ax = draw(name, synthetic_results(models, sites=sites, images=20, maps=2))
+    return synthetic_results(models, sites=sites, images=20, maps=2)
+
+
+@every_plot
+def test_many_models_and_awkward_names(name, many, tmp_path):
+    ax = draw(name, many)
     assert "$a_1$ &amp; &lt;b" in plots.save(ax, tmp_path / "many.svg").read_text()
 
 
@@ -204,14 +214,17 @@ def test_an_unknown_model_is_named(name, results):
         draw(name, results, models=["robus"])
 
 
+@pytest.fixture(scope="module")
+def deep() -> xr.DataTree:
+    return synthetic_results(("a", "b"), sites=tuple(f"features.{k}.conv{k}" for k in range(64)), images=20, maps=2)
+
+
 @every_plot
 @pytest.mark.parametrize("width", [3.7, 7.0])
-def test_tick_labels_do_not_overlap(name, width):
-    sites = tuple(f"features.{k}.conv{k}" for k in range(64))
-    tree = synthetic_results(("a", "b"), sites=sites, images=20, maps=2)
+def test_tick_labels_do_not_overlap(name, width, deep):
     with plots.style():
         figure, ax = plt.subplots(figsize=(width, 5))
-    draw(name, tree, ax=ax)
+    draw(name, deep, ax=ax)
     figure.canvas.draw()
     for axis in (axis for each in (ax, *ax.child_axes) for axis in (each.xaxis, each.yaxis)):
         assert_apart([text for text in axis.get_majorticklabels() if text.get_text()], figure)

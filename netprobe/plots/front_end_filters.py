@@ -1,0 +1,59 @@
+"""The filters that a front end has learnt."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from netprobe.errors import NetprobeError, unknown
+from netprobe.plots.drawing import canvas, heading, styled
+
+GAP = 0.12  # of a filter's side, between filters
+
+
+@styled
+def plot_front_end_filters(results: xr.Dataset, *, stage: str | None = None, ax: Axes | None = None) -> Axes:
+    """Every filter of a polarizing front end, divided by its largest weight; blue below zero, red above.
+
+    The title says the mean of (||w||_1 / ||w||_2)^2: 1 for filters of one pixel, the number of weights for flat ones.
+
+    Parameters
+    ----------
+    results : what `npb.polarization` returns
+    stage : which; None is the last
+    ax : where to draw; None makes a figure
+
+    References
+    ----------
+    Bakiskan (2022), dissertation, Fig. 4.6.
+    """
+    if "weight" not in results:
+        raise NetprobeError("these results have no filters: a front end of quantised pixels learns none")
+    names = [str(name) for name in results["stage"].values]
+    if stage is not None and stage not in names:
+        raise unknown("stage", stage, names)
+    chosen = results.sel(stage=stage or names[-1])
+    weights = chosen["weight"].mean("channel").values
+    ax = canvas(ax, 4.4, 4.2)
+    ax.imshow(_mosaic(weights / np.abs(weights).max((1, 2), keepdims=True)), cmap="RdBu_r", vmin=-1, vmax=1)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    flat = float(chosen["flatness"].mean())
+    heading(ax, f"{len(weights)} filters, {stage or names[-1]}: mean (‖w‖₁/‖w‖₂)² = {flat:.1f} of {weights[0].size}")
+    return ax
+
+
+def _mosaic(filters: np.ndarray) -> np.ma.MaskedArray:
+    """Filters (n, height, width) side by side in a square of rows and columns, pixels magnified, with gaps between."""
+    zoom = 8
+    tiles = filters.repeat(zoom, 1).repeat(zoom, 2)
+    height, width = tiles.shape[1:]
+    gap, across = max(int(GAP * width), 1), int(np.ceil(np.sqrt(len(tiles))))
+    down = -(-len(tiles) // across)
+    whole = np.full((down * (height + gap) - gap, across * (width + gap) - gap), np.nan)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, across)
+        whole[row * (height + gap) :, column * (width + gap) :][:height, :width] = tile
+    return np.ma.masked_invalid(whole)
