@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from torch import nn
 
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.running import Table
 from netprobe.metrics.base import interval, variable
+from netprobe.perturb.backward import declared_passes
+from netprobe.perturb.gradient import GradientAttack
 from netprobe.uncertainty import bootstrap_interval, wilson
 
 PER_IMAGE = {
@@ -38,6 +41,7 @@ OF_CLEAN = {
     "gradient_norm": ("norm of the gradient of the cross-entropy", "nat / input", "L2 norm, clean image, own label"),
     "margin_gradient_norm": ("norm of the gradient of the margin", "logit / input", "L2 norm, clean image, own label"),
 }
+BROKEN_BY = "the part of a composite attack, or the declared backward pass, that fooled the model first; '' if none did"
 WILSON = "Wilson score interval"
 TINY_GRADIENT = 1e-30
 """A gradient of no greater norm is as good as none: the float32 numbers of its coordinates come to an end."""
@@ -65,16 +69,21 @@ def share(dims: str, correct: np.ndarray, long_name: str, definition: str) -> di
     return {"": accuracy, "_interval": interval(dims, bounds, accuracy, WILSON)}
 
 
-def evaluation(tables: Mapping[str, Table], conditions: Sequence[Condition], label: np.ndarray) -> xr.Dataset:
+def evaluation(
+    tables: Mapping[str, Table], conditions: Sequence[Condition], label: np.ndarray, model: nn.Module
+) -> xr.Dataset:
     """/<model>/evaluation: every image under every condition (see PER_IMAGE), accuracy, mean loss, cost."""
     rows = [tables[each.name] for each in conditions]
     correct = np.stack([correct_of(row, label) for row in rows])
     both = "condition image"
     found = {k: variable(both, np.stack([row[k] for row in rows]), *about) for k, about in PER_IMAGE.items()}
     found |= {k: variable("image", rows[0][k], *about) for k, about in OF_CLEAN.items()}
+    tried = [parts_of(each, model) for each in conditions]
+    broken = np.stack([_broken_by(row["broken_by"], parts) for row, parts in zip(rows, tried, strict=True)])
     found |= {
         "label": variable("image", label, "label", "class", "index of the true class"),
         "correct": variable(both, correct, "correct", "1", "1 if predicted as labelled at x'; -1: not evaluated"),
+        "broken_by": variable(both, broken, "broken by", "1", BROKEN_BY),
         **_named("accuracy", share("condition", correct, "accuracy", "share of images classified as labelled")),
         **_mean("mean_loss", found["loss"].values, "mean cross-entropy", "nat", "mean over images of the loss"),
         "images": variable("condition", (correct >= 0).sum(1), "images", "1", "number of images evaluated"),
@@ -82,6 +91,18 @@ def evaluation(tables: Mapping[str, Table], conditions: Sequence[Condition], lab
     }
     bounds = {"bound": ["low", "high"]}
     return xr.Dataset(found, condition_coords(conditions) | {"image": np.arange(len(label))} | bounds)
+
+
+def parts_of(condition: Condition, model: nn.Module) -> tuple[str, ...]:
+    """What it tries in turn: the parts of a composite attack, or the backward passes that `model` declares."""
+    attack = condition.perturbation
+    if isinstance(attack, GradientAttack):
+        return () if attack.backward else declared_passes(model)
+    return tuple(getattr(attack, "parts", ()))
+
+
+def _broken_by(numbers: np.ndarray, parts: tuple[str, ...]) -> np.ndarray:
+    return np.array([parts[n] if 0 <= n < len(parts) else "" for n in numbers], dtype=object)
 
 
 def _named(stem: str, parts: Mapping[str, xr.Variable]) -> dict[str, xr.Variable]:

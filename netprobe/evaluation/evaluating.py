@@ -151,7 +151,7 @@ def _tree(
     label = runner.data.labels.numpy()
     groups: dict[str, xr.Dataset | None] = {"/": xr.Dataset()}
     for name, own in tables.items():
-        groups[f"/{name}/evaluation"] = evaluation(own, conditions, label)
+        groups[f"/{name}/evaluation"] = evaluation(own, conditions, label, runner.models[name])
         groups[f"/{name}/worst_case"] = worst_case(own, conditions, label)
         groups[f"/{name}/minimum_norm"] = minimum_norms(own, conditions, label)
         groups[f"/{name}/corruptions"] = corruption_table(own, conditions, label)

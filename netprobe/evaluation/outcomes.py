@@ -33,6 +33,7 @@ BLANKS: dict[str, float | int] = {
     "highest": np.nan,
     "forwards": -1,
     "backwards": -1,
+    "broken_by": -1,
     "gradient_norm": np.nan,
     "margin_gradient_norm": np.nan,
 }
@@ -70,6 +71,8 @@ def evaluated(
     parts = [_judged(model, *rows) for rows in zip(*(t.split(batch_size) for t in (x, attacked.x, y)), strict=True)]
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     values |= {name: getattr(attacked, name).cpu().numpy() for name in ("fooled", "forwards", "backwards")}
+    if attacked.broken_by is not None:
+        values["broken_by"] = attacked.broken_by.cpu().numpy()
     values |= _gradients(model, x, y, batch_size) if condition.perturbation is None else {}
     filled = {k: _typed(values.get(k, np.full(len(x), blank)), blank) for k, blank in BLANKS.items()}
     return Outcome(filled, time.perf_counter() - began)

@@ -24,7 +24,7 @@ from netprobe.perturb.randomness import stream_seed
 from netprobe.settings import EvaluateSettings
 from netprobe.store import versions
 
-FORMAT = 1
+FORMAT = 2
 """To be raised whenever the numbers of a unit change their meaning: kept units are then computed again."""
 
 

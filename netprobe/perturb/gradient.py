@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -138,7 +139,9 @@ class GradientAttack(InBall, OneStep):
         def fooled(name: str, left: Tensor) -> Attacked:
             return self._fooled(model, x[left], y[left], name, generator=select(generator, left), **how)
 
-        return in_turn([functools.partial(fooled, name) for name in names], x, advance_bar)
+        found = in_turn([functools.partial(fooled, name) for name in names], x, advance_bar)
+        moved = (found.x != x).flatten(1).any(1)  # no backward pass broke what the model gets wrong anyhow
+        return dataclasses.replace(found, broken_by=torch.where(moved, found.broken_by, -1))
 
     def _fooled(
         self,
