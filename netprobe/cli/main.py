@@ -193,10 +193,10 @@ def evaluate(
 
 
 @main.command(
-    help="Train a network with a DEFENSE: natural, pgd-at, fast, trades or gaussian, with settings after a colon.\n\n"
+    help="Train a network with a DEFENSE, such as natural, pgd-at or polarizing, with settings after a colon.\n\n"
     "Checkpoints and history are kept in the output folder: after Ctrl-C or a kill the same command goes on from "
     "there. best.pt is the best epoch by held-out images, under attack where the defense attacks; it loads by itself "
-    "in every other command. `netprobe defenses` lists the settings of defenses.\n\n"
+    "in every other command. `netprobe defenses` lists defenses and settings.\n\n"
     f"{TRAIN_EXAMPLES}"
 )
 @click.argument("defense")

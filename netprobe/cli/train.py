@@ -11,6 +11,8 @@ EXAMPLES = """\b
 netprobe train natural --data digits --model digits_cnn --preset quick -o runs/natural
 netprobe train pgd-at:eps=8/255,steps=10 --data cifar10 --model resnet18 --normalize cifar10 -o runs/robust
 netprobe train trades:beta=6 --data cifar10 --model resnet32_thin --precision bfloat16 --epochs 30 -o runs/trades
+netprobe train polarizing --data mnist --model lenet --precision bfloat16 -o runs/polarizing
+netprobe train sparse-coding:top=15 --data cifar10 --model resnet32_thin --normalize cifar10 -o runs/sparse
 torchrun --nproc-per-node=4 -m netprobe train fast --data cifar10 --model resnet18 -o runs/fast
 netprobe compare runs/natural/best.pt runs/robust/best.pt --data cifar10"""
 

@@ -5,9 +5,11 @@ from netprobe.plots.alpha import plot_alpha
 from netprobe.plots.batch_norm import plot_batch_norm
 from netprobe.plots.batch_norm_drift import plot_batch_norm_drift
 from netprobe.plots.cka import plot_cka
+from netprobe.plots.code_steps import plot_code_steps
 from netprobe.plots.correlation_shift import plot_correlation_shift
 from netprobe.plots.corruption_error import plot_corruption_error
 from netprobe.plots.corruption_table import plot_corruption_table
+from netprobe.plots.dictionary_atoms import plot_dictionary_atoms
 from netprobe.plots.drawing import save, style
 from netprobe.plots.effective_rank import plot_effective_rank
 from netprobe.plots.filter_hoyer import plot_filter_hoyer
@@ -20,11 +22,13 @@ from netprobe.plots.operator_norm import plot_operator_norm
 from netprobe.plots.partial_curves import plot_partial_curves
 from netprobe.plots.partial_layers import plot_partial_layers
 from netprobe.plots.partial_parameters import plot_partial_parameters
+from netprobe.plots.patch_correlations import plot_patch_correlations
 from netprobe.plots.perturbation_spectrum import plot_perturbation_spectrum
 from netprobe.plots.polarization import plot_polarization
 from netprobe.plots.polarizing_bumps import plot_polarizing_bumps
 from netprobe.plots.psr import plot_psr
 from netprobe.plots.psr_ridge import plot_psr_ridge
+from netprobe.plots.quantiser_surrogates import plot_quantiser_surrogates
 from netprobe.plots.robustness_curve import plot_robustness_curve
 from netprobe.plots.singular_values import plot_singular_values
 from netprobe.plots.snr import plot_snr
@@ -39,9 +43,11 @@ __all__ = [
     "plot_batch_norm",
     "plot_batch_norm_drift",
     "plot_cka",
+    "plot_code_steps",
     "plot_correlation_shift",
     "plot_corruption_error",
     "plot_corruption_table",
+    "plot_dictionary_atoms",
     "plot_effective_rank",
     "plot_filter_hoyer",
     "plot_front_end_filters",
@@ -53,11 +59,13 @@ __all__ = [
     "plot_partial_curves",
     "plot_partial_layers",
     "plot_partial_parameters",
+    "plot_patch_correlations",
     "plot_perturbation_spectrum",
     "plot_polarization",
     "plot_polarizing_bumps",
     "plot_psr",
     "plot_psr_ridge",
+    "plot_quantiser_surrogates",
     "plot_robustness_curve",
     "plot_singular_values",
     "plot_snr",

@@ -173,9 +173,8 @@ def table(count: int, size: int, rounds: int, device: str) -> None:
             times = np.array([[clocked(way, device) for way in ways] for _ in range(rounds)])
             ours, theirs = 1e3 * np.median(times, axis=0) / count
             memory = [peak(way, device) for way in ways]
-            ratio = np.median(times[:, 1] / times[:, 0])
-            print(f"  {f'{name}, {task}':28} {ours:8.2f} {theirs:10.2f} {ratio:5.1f}x   {memory[0]:9.0f} {memory[1]:10.0f}",
-                  flush=True)  # fmt: skip
+            ratio, held = np.median(times[:, 1] / times[:, 0]), f"{memory[0]:9.0f} {memory[1]:10.0f}"
+            print(f"  {f'{name}, {task}':28} {ours:8.2f} {theirs:10.2f} {ratio:5.1f}x   {held}", flush=True)
 
 
 def selections(rounds: int, device: str) -> None:

@@ -101,7 +101,7 @@ class Encoder(nn.Module):
         self.check(x)
         at_once = self._images_at_once(x)
         with torch.autocast(x.device.type, enabled=False):
-            parts = zip(x.split(at_once), *(each.split(at_once) for each in self._drawn(x, followed)), strict=True)
+            parts = zip(x.split(at_once), *(each.split(at_once) for each in self.drawn(x, followed)), strict=True)
             return Code.joined([self._coded(*part, followed) for part in parts])
 
     def project(self, x: Tensor) -> Tensor:
@@ -127,24 +127,7 @@ class Encoder(nn.Module):
         for side in x.shape[2:]:
             patches_across(side, self.patch, self.stride)
 
-    def _coded(self, x: Tensor, ranks: Tensor, kept: Tensor, followed: Replaced | None) -> Code:
-        projections = self.project(x)
-        index = projections.detach().abs().topk(self._selected(followed), -1).indices.gather(-1, ranks)
-        a = projections.gather(-1, index)
-        a = a.abs() if self.sign_less else a
-        if followed is not None:
-            a = in_gradient(a * (ranks < self.top), a)
-        left = a * kept if self.dropout else a
-        if followed is not None and followed.undropped:
-            left = in_gradient(left, a)
-        return Code(self._quantised(left, index, followed).to(x.dtype), index, self.atoms)
-
-    def _selected(self, followed: Replaced | None) -> int:
-        """How many coefficients of a patch, the largest first, values or gradients pass through."""
-        support = "top" if followed is None else followed.support
-        return {"top": self.top, "topu": min(round(self.reach * self.top), self.atoms), "all": self.atoms}[support]
-
-    def _drawn(self, x: Tensor, followed: Replaced | None) -> tuple[Tensor, Tensor]:
+    def drawn(self, x: Tensor, followed: Replaced | None) -> tuple[Tensor, Tensor]:
         """The ranks by size, from 0, of the coefficients to look at, and which of these dropout keeps: (N, m, m, K).
 
         The T largest meet the same random numbers in every backward pass.
@@ -161,6 +144,23 @@ class Encoder(nn.Module):
         # Dropped coefficients have neither value nor gradient; elsewhere the host would have to wait for their number.
         first = kept.to(torch.uint8).topk(max(int(kept.sum(-1).max()), 1), -1).indices
         return ranks.gather(-1, first), kept.gather(-1, first)
+
+    def _coded(self, x: Tensor, ranks: Tensor, kept: Tensor, followed: Replaced | None) -> Code:
+        projections = self.project(x)
+        index = projections.detach().abs().topk(self._selected(followed), -1).indices.gather(-1, ranks)
+        a = projections.gather(-1, index)
+        a = a.abs() if self.sign_less else a
+        if followed is not None:
+            a = in_gradient(a * (ranks < self.top), a)
+        left = a * kept if self.dropout else a
+        if followed is not None and followed.undropped:
+            left = in_gradient(left, a)
+        return Code(self._quantised(left, index, followed).to(x.dtype), index, self.atoms)
+
+    def _selected(self, followed: Replaced | None) -> int:
+        """How many coefficients of a patch, the largest first, values or gradients pass through."""
+        support = "top" if followed is None else followed.support
+        return {"top": self.top, "topu": min(round(self.reach * self.top), self.atoms), "all": self.atoms}[support]
 
     def _quantised(self, a: Tensor, index: Tensor, followed: Replaced | None) -> Tensor:
         if not self.quantised:
