@@ -48,9 +48,13 @@ METRIC = {
     "plot_training_loss": "history",
 }
 OF_FRONT_ENDS = {
+    "plot_code_steps",
+    "plot_dictionary_atoms",
     "plot_front_end_filters",
+    "plot_patch_correlations",
     "plot_polarization",
     "plot_polarizing_bumps",
+    "plot_quantiser_surrogates",
 }  # with tests of their own
 SHARED_SITES = ("plot_psr_ridge", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
 PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_loss_landscape")  # colours mean numbers there, not models
