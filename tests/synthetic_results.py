@@ -11,6 +11,7 @@ import json
 import numpy as np
 import xarray as xr
 from synthetic_evaluations import evaluations
+from synthetic_front_ends import polarization
 from synthetic_histories import history
 from synthetic_partial import partial_training
 
@@ -71,6 +72,7 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
             "cka": cka(traits, site, rng),
             "perturbation_spectrum": perturbation_spectrum(traits, images, np.random.default_rng(len(sites))),
             "gradcam": gradcam(sites, rng, maps),
+            "polarization": polarization(np.random.default_rng(len(sites)), described),
             "partial": partial_training(traits[1] > 0, sites),
             "history": history(traits[1], np.random.default_rng(len(sites)), described, wilson),
         }

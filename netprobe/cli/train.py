@@ -17,6 +17,10 @@ torchrun --nproc-per-node=4 -m netprobe train fast --data cifar10 --model resnet
 netprobe compare runs/natural/best.pt runs/robust/best.pt --data cifar10"""
 
 
+SHOWN = 2000
+"""Training images that the report's views of a front end are made of."""
+
+
 def trained(
     defense: str, model: str, data: Any, preset: str, recipe: dict[str, Any], out: str, device: str | None, **how: Any
 ) -> Any:
@@ -40,6 +44,6 @@ def trained(
     except KeyboardInterrupt:
         interrupted(f"{out}/last.pt")
     if together.leads:
-        write(result.results(Path(out).resolve().name), out)
+        write(result.results(Path(out).resolve().name, data.take(min(len(data), SHOWN))), out)
     leave()
     return result

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
+import xarray as xr
 from torch import Tensor, nn
 
 from netprobe.data import Data
@@ -85,6 +87,13 @@ class Defense(Checked, ABC):
     def validation_attack(self) -> Perturbation | None:
         """The attack under which validation images tell the best epoch; None: the clean images do."""
         return None
+
+    def views(self, stages: Mapping[str, nn.Module], data: Data) -> dict[str, xr.Dataset]:
+        """What a report of the training shows besides its history, by the name of its section.
+
+        stages : networks at the end of every stage, by name, the finished one last; data : some training images.
+        """
+        return {}
 
     def stops(self, history: list[dict]) -> str | None:
         """Why to stop after the last epoch of `history`, one record an epoch; None: go on."""

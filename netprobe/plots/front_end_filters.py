@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
 from netprobe.errors import NetprobeError, unknown
 from netprobe.plots.drawing import canvas, heading, styled
+from netprobe.plots.reading import measured
 
 GAP = 0.12  # of a filter's side, between filters
 
 
 @styled
-def plot_front_end_filters(results: xr.Dataset, *, stage: str | None = None, ax: Axes | None = None) -> Axes:
+def plot_front_end_filters(
+    results: xr.DataTree | xr.Dataset,
+    *,
+    stage: str | None = None,
+    models: Iterable[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Every filter of a polarizing front end, divided by its largest weight; blue below zero, red above.
 
     The title says the mean of (||w||_1 / ||w||_2)^2: 1 for filters of one pixel, the number of weights for flat ones.
@@ -22,18 +31,23 @@ def plot_front_end_filters(results: xr.Dataset, *, stage: str | None = None, ax:
     ----------
     results : what `npb.polarization` returns
     stage : which; None is the last
+    models : the one to draw, where results hold several
     ax : where to draw; None makes a figure
 
     References
     ----------
     Bakiskan (2022), dissertation, Fig. 4.6.
     """
-    if "weight" not in results:
+    every = measured(results, "polarization", models)
+    if len(every) > 1:
+        raise NetprobeError(f"choose one of the models {', '.join(e.model for e in every)}: models=[...]")
+    data = every[0].data
+    if "weight" not in data:
         raise NetprobeError("these results have no filters: a front end of quantised pixels learns none")
-    names = [str(name) for name in results["stage"].values]
+    names = [str(name) for name in data["stage"].values]
     if stage is not None and stage not in names:
         raise unknown("stage", stage, names)
-    chosen = results.sel(stage=stage or names[-1])
+    chosen = data.sel(stage=stage or names[-1])
     weights = chosen["weight"].mean("channel").values
     ax = canvas(ax, 4.4, 4.2)
     ax.imshow(_mosaic(weights / np.abs(weights).max((1, 2), keepdims=True)), cmap="RdBu_r", vmin=-1, vmax=1)

@@ -14,7 +14,7 @@ from netprobe.errors import NetprobeError, unknown
 from netprobe.groups import NOT_A_MODEL
 
 OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "corruptions", "landscape")  # what `npb.evaluate` gives
-OF_TRAINING = ("history", "partial")  # what `npb.fit` and `npb.training.partial.sweep` give
+OF_TRAINING = ("history", "partial", "polarization")  # what `npb.fit`, `npb.training.partial.sweep`, ... give
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
 
 # What every plot of a metric reads; a Dataset without it is of another metric.
@@ -34,6 +34,7 @@ DRAWN = {
     "minimum_norm": ("mean", "median", "success"),
     "partial": ("adversarial_accuracy", "whole_adversarial_accuracy", "converged", "layer_parameters"),
     "perturbation_spectrum": ("profile",),
+    "polarization": ("density", "danger", "threshold"),
     "psr": ("psr_db",),
     "singular_values": ("normalized", "operator_norm", "effective_rank", "median_normalized"),
     "snr": ("snr_db", "snr_median_db"),
@@ -46,6 +47,7 @@ _GIVEN_BY = {
     "landscape": "loss_landscape",
     **dict.fromkeys(OF_TRAINING, "fit"),
     "partial": "training.partial.sweep",
+    "polarization": "polarization",
     **dict.fromkeys(OF_WEIGHTS, "weights.analyse"),
 }
 

@@ -114,6 +114,7 @@ CALLS = {
     "landscape": "npb.loss_landscape(...)",
     "history": "npb.fit(...)",
     "partial": "npb.training.partial.sweep(...)",
+    "polarization": "npb.polarization(...)",
     **{metric: "npb.evaluate(...)" for metric in OF_EVALUATION if metric != "landscape"},
     **dict.fromkeys(OF_WEIGHTS, "npb.weights.analyse(...)"),
 }
@@ -131,7 +132,7 @@ def _lead(results: xr.DataTree) -> str:
     whose = "this network" if alone else "these networks"
     if measured_ones and measured_ones <= set(OF_WEIGHTS):
         return f"What the weights of {whose} tell, layer by layer"
-    if measured_ones == {"history"}:
+    if "history" in measured_ones and measured_ones <= {"history", "polarization"}:
         return f"How {whose} {'was' if alone else 'were'} trained"
     if measured_ones and measured_ones <= set(OF_EVALUATION):
         return f"What {whose} withstand{'s' * alone}, and whether to believe it"

@@ -90,6 +90,14 @@ def _history(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     yield Figure("What was minimised", partial(plots.plot_training_loss, results, models=models))
 
 
+def _polarization(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    caption = "Filter outputs before the quantiser, stage by stage"
+    yield Figure(caption, partial(plots.plot_polarization, results, models=models))
+    for name in models:
+        if "weight" in results[name]["polarization"]:
+            yield Figure(f"Filters of {name}", partial(plots.plot_front_end_filters, results, models=[name]))
+
+
 def _partial(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     every = measured(results, "partial", models)
     codes = [code for entry in every for code in mixed(entry.data)]
@@ -285,6 +293,19 @@ SECTIONS = (
         _history,
         Numbers("accuracy", "epoch", 3),
         ("loss", "accuracy", "validation_accuracy", "validation_robust_accuracy", "lr", "images_per_second"),
+    ),
+    Section(
+        "polarization",
+        "Polarization of the front end",
+        "What the filters put out, before the quantiser makes -1, 0 and 1 of it. A perturbation in the "
+        "budget carries an output over a threshold (dashed) only from the danger zone around it (shaded), so the "
+        "share of outputs there, given in each panel, is what training is to make small. The axis is logarithmic: an "
+        "empty-looking gap may still hold percents. Background pixels put most outputs at 0 in every stage. Gaps alone "
+        "prove no robustness, and on binary-looking images quantised pixels without any filter do as well: compare "
+        "with pixel-quantisation, and judge by netprobe evaluate.",
+        _polarization,
+        Numbers("danger", "stage", 4),
+        ("danger", "centre", "extreme", "threshold"),
     ),
     Section(
         "partial",

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from torch import nn
 
+from netprobe.data import Data
 from netprobe.defenses import Defense
 from netprobe.metrics.base import variable
 from netprobe.recipes import Recipe
@@ -55,9 +56,15 @@ class Trained:
     findings: list[str] = field(default_factory=list)
     stages: tuple[nn.Module, ...] = ()
 
-    def results(self, name: str = "trained") -> xr.DataTree:
-        """The history as results like any other, of a model called `name`: to report, to save, to join."""
-        tree = xr.DataTree.from_dict({f"{name}/history": self.history})
+    def results(self, name: str = "trained", data: Data | None = None) -> xr.DataTree:
+        """The history as results like any other, of a model called `name`: to report, to save, to join.
+
+        With some training images `data`, what the defense has to show of its network too.
+        """
+        ended = {f"stage {number}": network for number, network in enumerate(self.stages, 1)}
+        views = self.defense.views(ended | {"trained": self.model}, data) if data is not None else {}
+        groups = {"history": self.history} | views
+        tree = xr.DataTree.from_dict({f"{name}/{group}": dataset for group, dataset in groups.items()})
         tree.attrs["provenance"] = self.history.attrs["provenance"]
         return tree
 

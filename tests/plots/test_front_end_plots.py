@@ -61,7 +61,8 @@ def test_a_histogram_a_stage_with_its_danger_zones(results):
         assert sorted(round(zone.get_x(), 6) for zone in zones) == [-0.7, 0.3]
         assert [round(zone.get_width(), 6) for zone in zones] == [0.4, 0.4]
         low, high = 100 * here["danger_interval"].values
-        assert f"{100 * float(here['danger']):.1f} % in danger [{low:.1f}, {high:.1f}]" in panel.get_title("left")
+        assert panel.get_title("left") == str(stage)
+        assert panel.texts[0].get_text() == f"{100 * float(here['danger']):.1f} % [{low:.1f}, {high:.1f}]"
         assert panel.get_yscale() == "log"
 
 

@@ -37,6 +37,7 @@ METRIC = {
     "plot_partial_layers": "partial",
     "plot_partial_parameters": "partial",
     "plot_perturbation_spectrum": "perturbation_spectrum",
+    "plot_polarization": "polarization",
     "plot_psr": "psr",
     "plot_psr_ridge": "psr",
     "plot_robustness_curve": "evaluation",
@@ -52,7 +53,6 @@ OF_FRONT_ENDS = {
     "plot_dictionary_atoms",
     "plot_front_end_filters",
     "plot_patch_correlations",
-    "plot_polarization",
     "plot_polarizing_bumps",
     "plot_quantiser_surrogates",
 }  # with tests of their own
@@ -198,7 +198,8 @@ def test_a_missing_metric_is_named_with_the_remedy(name, results):
     )
     remedy = "npb.weights.analyse" if metric in OF_WEIGHTS else rf"metrics=\[\.\.\., '{metric}'\]"
     remedy = {"landscape": "npb.loss_landscape"}.get(metric, "npb.evaluate") if metric in OF_EVALUATION else remedy
-    remedy = {"partial": "npb.training.partial.sweep"}.get(metric, "npb.fit") if metric in OF_TRAINING else remedy
+    other = {"partial": "npb.training.partial.sweep", "polarization": "npb.polarization"}
+    remedy = other.get(metric, "npb.fit") if metric in OF_TRAINING else remedy
     with pytest.raises(NetprobeError, match=rf"no '{metric}' for 'natural'.*{remedy}"):
         draw(name, rest)
     assert not plt.get_fignums()

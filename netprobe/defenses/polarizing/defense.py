@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import torch
+import xarray as xr
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -16,6 +18,7 @@ from netprobe.defenses.front_end import Defended
 from netprobe.defenses.natural import entropy
 from netprobe.defenses.polarizing.bumps import Bumps
 from netprobe.defenses.polarizing.layers import PixelQuantiser, PolarizingFrontEnd
+from netprobe.defenses.polarizing.polarization import polarization
 from netprobe.fields import real, whole
 from netprobe.outputs import logits_of
 from netprobe.perturb.gradient import PGD
@@ -50,7 +53,14 @@ class TernaryDefense(Defense):
 
     def validation_attack(self) -> PGD:
         """PGD-10 from a random start, through every declared backward pass."""
-        return PGD(0.3 if self.eps is None else self.eps, steps=VALIDATION_STEPS)
+        return PGD(self.budget, steps=VALIDATION_STEPS)
+
+    def views(self, stages: Mapping[str, nn.Module], data: Data) -> dict[str, xr.Dataset]:
+        return {"polarization": polarization(stages, data, self.budget, progress=False)}
+
+    @property
+    def budget(self) -> float:
+        return 0.3 if self.eps is None else self.eps
 
     @property
     def cut(self) -> float:

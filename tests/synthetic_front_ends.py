@@ -1,0 +1,39 @@
+"""What `npb.polarization` gives, drawn from three bells instead of filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+
+def polarization(rng: np.random.Generator, described: Callable[..., xr.Dataset]) -> xr.Dataset:
+    """Three stages, whose outputs move from around 0 to -1, 0 and 1."""
+    centres = -0.99 + 0.02 * np.arange(100)
+    bells = [sum(np.exp(-((centres - at) ** 2) / (2 * width**2)) for at in (-move, 0, move)) for move, width in SHAPES]
+    density = np.stack([bell / bell.sum() * 50 for bell in bells])
+    danger = np.array([0.1, 0.3, 0.05]) + 0.01 * rng.random(3)
+    shares = {"danger": danger, "centre": 0.9 - danger, "extreme": danger / 2}
+    weight = rng.normal(size=(3, 25, 1, 5, 5))
+    flat = np.abs(weight).reshape(3, 25, 25)
+    return described(
+        xr.Dataset(
+            {name: ("stage", values) for name, values in shares.items()}
+            | {
+                f"{name}_interval": (("stage", "bound"), np.stack([v - 0.01, v + 0.01], 1))
+                for name, v in shares.items()
+            }
+            | {
+                "density": (("stage", "bin"), density),
+                "threshold": ("stage", np.full(3, 0.5)),
+                "weight": (("stage", "filter", "channel", "row", "column"), weight),
+                "flatness": (("stage", "filter"), flat.sum(2) ** 2 / (flat**2).sum(2)),
+            },
+            {"stage": ["stage 1", "stage 2", "trained"], "bin": centres, "bound": ["low", "high"]},
+            {"title": "polarization", "eps": 0.3},
+        )
+    )
+
+
+SHAPES = ((0.1, 0.15), (0.7, 0.3), (1.0, 0.08))
