@@ -46,7 +46,7 @@ def plot_polarization(
     stages = [(entry, stage) for entry in every for stage in entry.data["stage"].values]
     named = [f"{entry.model}, {stage}" if len(every) > 1 else str(stage) for entry, stage in stages]
     ax = panel_canvas(ax, len(stages), "Filter output z before the quantiser", "Density")
-    top = 3 * max(float(entry.data["density"].max()) for entry in every)
+    top = 50 * max(float(entry.data["density"].max()) for entry in every)  # room above for the share
     for (entry, stage), panel in zip(stages, panels(ax, named), strict=True):
         _histogram(panel, entry.data.sel(stage=stage), float(entry.data.attrs["eps"]), entry.index)
         panel.set_ylim(LEAST, top)

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from netprobe import data
+from netprobe.defenses import SparseCodingDefense
 from netprobe.defenses.sparse_coding import dictionary as learning
 from netprobe.defenses.sparse_coding import learn_dictionary
 from netprobe.errors import NetprobeError
+from netprobe.models import digits_cnn
 
 HOW = {"atoms": 30, "patch": 4, "stride": 2, "penalty": 0.1, "steps": 60, "progress": False}
 
@@ -125,3 +127,32 @@ def test_patches_come_from_the_grid_channel_by_channel():
 def test_an_unknown_mode_is_an_error(digits):
     with pytest.raises(NetprobeError, match="did you mean 'reproduce'"):
         learn_dictionary(digits, **HOW, mode="reproduced")
+
+
+@pytest.mark.slow
+def test_the_published_schedule_gives_a_dictionary_like_the_released_one(data_root):
+    """What was measured of the dictionary of CIFAR-10 that the authors released, and of codes by it."""
+    images, held_out = (
+        data.load("cifar10-jpeg", part, limit=limit) for part, limit in (("train", 20_000), ("test", 200))
+    )
+    defense = SparseCodingDefense().completed(images)
+    model = defense.build(digits_cnn())
+    defense.prepare(model, images, 0, progress=False)
+    encoder = model.front.encoder
+    atoms = encoder.dictionary.flatten(1).double()
+    cosines = (atoms @ atoms.T).abs()[~torch.eye(500, dtype=torch.bool)]
+    bright = atoms.sum(1) / 48**0.5
+    # Seeds differ by some hundredths; a penalty of 1 gives 0.12, 5.6, 0.16 and 0.05.
+    assert cosines.mean() == pytest.approx(0.63, abs=0.12)
+    assert encoder.lengths().mean() == pytest.approx(6.40, abs=0.3)
+    assert bright.abs().mean() == pytest.approx(0.78, abs=0.1)
+    assert (bright.abs() > 0.9).double().mean() == pytest.approx(0.53, abs=0.1)
+    assert (bright < -0.9).sum() / (bright.abs() > 0.9).sum() == pytest.approx(0.5, abs=0.1)
+    noise = 8 / 255 * (2 * torch.randint(0, 2, held_out.inputs.shape) - 1)
+    for top, changed in ((50, 0.06), (15, 0.11), (5, 0.17), (1, 0.26)):
+        encoder.top = top
+        here, there = encoder(held_out.inputs), encoder(held_out.inputs + noise)
+        kept = torch.zeros(*here.index.shape[:-1], 500, dtype=torch.bool).scatter(-1, here.index, True)
+        assert 1 - kept.gather(-1, there.index).double().mean() == pytest.approx(changed, abs=0.25 * changed)
+        assert (here.values != 0).double().mean() == pytest.approx(0.98, abs=0.01)
+        assert not (here.dense() * there.dense() < 0).any()
