@@ -30,12 +30,14 @@ PUBLISHED = {
     32: {"patch": 4, "stride": 2, "atoms": 500, "penalty": 0.04, "steps": 1000, "upsampling": "strides"},
     160: {"patch": 8, "stride": 4, "atoms": 1000, "penalty": 0.02, "steps": 10_000, "upsampling": "bicubic"},
 }
-"""Settings by the side of the images: those of CIFAR-10 and of Imagenette, but for the penalty, which is published as 1
-and 0.5. With 1, on pixels in [0, 1], patches use so few atoms that 19 of 20 stay the random ones they began as. With 0.04
-the dictionary is like the released one of CIFAR-10: mean |<d_i, d_j>| 0.69 (released: 0.63), mean ||d||_1 6.2 (6.4), 54 %
-(53 %) of the atoms nearly uniform, half of these negative, and of the 15 largest coefficients of a patch a random +-8/255
-changes 11.5 % (11 %), where with 1 it changes 2 %. For Imagenette the penalty is taken to be smaller by the same factor,
-which nothing confirms."""
+"""Settings by the side of the images: those of CIFAR-10 and of Imagenette, but for the penalty, published as 1 and 0.5.
+
+With 1, on pixels in [0, 1], patches use so few atoms that 19 of 20 stay the random ones they began as. With 0.04 the
+dictionary is like the released one of CIFAR-10: mean |<d_i, d_j>| 0.69 (released: 0.63), mean ||d||_1 6.2 (6.4), 54 %
+(53 %) of the atoms nearly uniform, half of these negative; and of the 15 largest coefficients of a patch a random
++-8/255 changes 11.5 % (11 %), where with 1 it changes 2 %. For Imagenette the penalty is taken to be smaller by the
+same factor, which nothing confirms.
+"""
 DETERMINISTIC_TOP, RANDOM_TOP = 15, {32: 50, 160: 100}
 """T without dropout, and with it by the side of the images."""
 AUTOENCODER_SHARE = 50 / 120
