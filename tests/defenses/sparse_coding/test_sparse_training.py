@@ -108,6 +108,15 @@ def test_the_losses_of_the_stages(digits):
     torch.testing.assert_close(found["loss"], cross_entropy(model.classifier(model.front(batch.x)), batch.y))
 
 
+@pytest.mark.parametrize(("epoch", "trains"), [(0, "front.decoder"), (4, "front.decoder"), (5, "classifier")])
+def test_each_stage_asks_for_the_gradients_of_its_own_part(epoch, trains, digits):
+    defense = parse_defense(f"{TINY},training=unsupervised").completed(digits)
+    model = defense.build(digits_cnn())
+    defense.begin_epoch(model, epoch, 12)
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == name.startswith(trains), name
+
+
 def weights(network, part):
     return {name: tensor for name, tensor in network.state_dict().items() if name.startswith(part)}
 
