@@ -13,6 +13,8 @@ VARIANTS = [
     {},
     {"sign_less": True},
     {"quantised": False},
+    {"top": 20},
+    {"top": 20, "eps": 16 / 255},
     {"top": 20, "beta": 0.0},
     {"stride": 1, "patch": 3},
     {"top": 1},
