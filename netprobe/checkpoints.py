@@ -82,7 +82,8 @@ def load(
         return _rebuilt(contents, Path(what), [name for name, value in given.items() if value is not None])
     asked = None if normalize is None else statistics(normalize)
     if what is None:
-        given = arguments if num_classes is None else {"num_classes": num_classes, **arguments}
+        given = {"num_classes": num_classes, "names": names}
+        given = {name: value for name, value in given.items() if value is not None} | arguments
         loaded = _pickled(checkpoint, unsafe, key, given)
     elif checkpoint is None:
         for name, value in (("key", key), ("names", names)):

@@ -34,8 +34,10 @@ class Checked:
         return f"{type(self).__name__}({settings})"
 
 
-def real(least: float = -math.inf, most: float = math.inf, *, optional: bool = False, help: str) -> dict:
-    """Metadata of a finite number in [least, most]; with `optional`, or None."""
+def real(
+    least: float = -math.inf, most: float = math.inf, *, inside: bool = False, optional: bool = False, help: str
+) -> dict:
+    """Metadata of a finite number in [least, most], or in between if it is to be `inside`; with `optional`, or None."""
 
     def check(where: str, value: object) -> float | None:
         if value is None and optional:
@@ -44,8 +46,9 @@ def real(least: float = -math.inf, most: float = math.inf, *, optional: bool = F
             raise NetprobeError(
                 f"{where} must be a number, not {value!r} (a fraction is written 8/255, without quotes)"
             )
-        if not (math.isfinite(value) and least <= value <= most):
-            raise NetprobeError(f"{where} must be a number in [{least:g}, {most:g}], not {value!r}")
+        if not (math.isfinite(value) and least <= value <= most) or (inside and value in (least, most)):
+            span = f"between {least:g} and {most:g}" if inside else f"in [{least:g}, {most:g}]"
+            raise NetprobeError(f"{where} must be a number {span}, not {value!r}")
         return float(value)
 
     return {"check": check, "help": help}

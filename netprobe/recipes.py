@@ -75,6 +75,11 @@ class Recipe(Checked):
             raise NetprobeError("Recipe.lr must be above 0: nothing would be learnt")
         if self.schedule == "cyclic" and not 0 < self.peak < 1:
             raise NetprobeError(f"Recipe.peak={self.peak:g} must be between 0 and 1: the rate rises and falls")
+        if self.cycles and (self.schedule != "cyclic" or self.cycles[-1] >= self.epochs):
+            raise NetprobeError(
+                f"Recipe.cycles={','.join(map(str, self.cycles))} must be epochs below {self.epochs}, with "
+                f"schedule='cyclic', not {self.schedule!r}"
+            )
 
     def with_settings(self, **settings: Any) -> Recipe:
         """A copy with some settings changed; an unknown one is an error."""

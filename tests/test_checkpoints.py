@@ -322,3 +322,6 @@ def test_a_front_end_under_other_names(tmp_path):
     assert torch.equal(model(x), theirs.eval()(x))
     with pytest.raises(NetprobeError, match="but there is no checkpoint"):
         load("lenet", names=names)
+    torch.save(theirs, tmp_path / "whole.pt")
+    with pytest.raises(NetprobeError, match=r"names=.* has no effect without a network to build"):
+        load(None, tmp_path / "whole.pt", names=names, unsafe=True)

@@ -11,8 +11,6 @@ from torch import nn
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.running import Table
 from netprobe.metrics.base import interval, variable
-from netprobe.perturb.backward import declared_passes
-from netprobe.perturb.gradient import GradientAttack
 from netprobe.uncertainty import bootstrap_interval, wilson
 
 PER_IMAGE = {
@@ -96,9 +94,9 @@ def evaluation(
 def parts_of(condition: Condition, model: nn.Module) -> tuple[str, ...]:
     """What it tries in turn: the parts of a composite attack, or the backward passes that `model` declares."""
     attack = condition.perturbation
-    if isinstance(attack, GradientAttack):
-        return () if attack.backward else declared_passes(model)
-    return tuple(getattr(attack, "parts", ()))
+    if hasattr(attack, "parts"):
+        return tuple(attack.parts)
+    return attack.passes(model) if hasattr(attack, "passes") else ()
 
 
 def _broken_by(numbers: np.ndarray, parts: tuple[str, ...]) -> np.ndarray:

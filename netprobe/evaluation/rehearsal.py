@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from netprobe.data import Data
 from netprobe.devices import device_of
-from netprobe.errors import NetprobeError
+from netprobe.errors import NetprobeError, unknown
 from netprobe.evaluation.conditions import Condition
 from netprobe.guard import full_precision, undisturbed
-from netprobe.perturb.backward import surrogates
+from netprobe.perturb.backward import declared_passes, surrogates
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.gradient import GradientAttack
 from netprobe.perturb.objective import Goal, input_gradient, predict
+from netprobe.perturb.transfer import Transfer
 
 FEW = 2
 
@@ -25,7 +26,9 @@ def rehearse(models: Mapping[str, nn.Module], data: Data, conditions: Iterable[C
 
     Raises the NetprobeError that would come later, with the names of model and condition.
     """
-    few = data.select(range(min(FEW, len(data))))
+    few, conditions = data.select(range(min(FEW, len(data)))), list(conditions)
+    for each in conditions:
+        _check_known(each, models)
     for name, model in models.items():
         (batch,) = few.batches(FEW, device_of(model))
         x = batch.x.to(next((p.dtype for p in model.parameters()), batch.x.dtype))
@@ -33,6 +36,14 @@ def rehearse(models: Mapping[str, nn.Module], data: Data, conditions: Iterable[C
             _check_classes(name, predict(model, x), data)
             for each in conditions:
                 _check(f"{name}, {each.name}", each, model, x, batch.y)
+
+
+def _check_known(condition: Condition, models: Mapping[str, nn.Module]) -> None:
+    """Refuse a backward pass that none of the models declares: one of them alone may well lack it."""
+    asked = getattr(condition.perturbation, "backward", None)
+    known = [name for model in models.values() for name in declared_passes(model)]
+    if asked is not None and asked not in known:
+        raise unknown(f"backward pass of {condition.name}", asked, known, "The models must declare it.")
 
 
 def _check_classes(name: str, logits: Tensor, data: Data) -> None:
@@ -51,7 +62,17 @@ def _check(where: str, condition: Condition, model: nn.Module, x: Tensor, y: Ten
         if hasattr(perturbation, "check_images"):
             perturbation.check_images(x)
         if isinstance(perturbation, GradientAttack):
-            with surrogates(model, perturbation.backward):  # refuses one that the model does not declare
-                input_gradient(model, x, Goal(y, loss=perturbation.loss))
+            _check_gradient(perturbation, model, x, y)
+        if isinstance(perturbation, Transfer) and isinstance(perturbation.attack, GradientAttack):
+            source = perturbation.surrogate.model
+            with undisturbed(source), frozen(source):
+                _check_gradient(perturbation.attack, source, x.to(device_of(source)), y.to(device_of(source)))
     except NetprobeError as error:
         raise NetprobeError(f"{where}: {error}") from error
+
+
+def _check_gradient(attack: GradientAttack, model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """That there is one, by every backward pass that the attack will follow."""
+    for name in attack.passes(model) or (None,):
+        with surrogates(model, name):
+            input_gradient(model, x, Goal(y, loss=attack.loss))

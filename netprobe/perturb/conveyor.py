@@ -30,6 +30,9 @@ class Conveyor:
     gets wrong anyhow leave at once, unchanged. So the result is the worst case over all steps, and never weaker (up to
     rounding) than the last step alone. Gradients come from `surrogate`; every verdict is `model`'s own.
 
+    The model is asked wherever the surrogate is fooled, and at the end of every attempt. With `spread`, or a backward
+    pass that changes the surrogate's logits, that is not at every step.
+
     Images do not notice one another: the result depends neither on `slots` nor on the order, up to the rounding of the
     model itself. Cost: about (share that stands + what falls early) x attempts x steps forward and backward passes.
     """

@@ -38,6 +38,7 @@ class BoundaryProjection(InBall, StandingAttack):
     steps: int = field(default=100, metadata=whole(1, help="projections"))
     restarts: int = field(default=1, metadata=whole(1, help="searches, all but the first from a random point"))
 
+    follows_gradients: ClassVar[bool] = True
     targeted: ClassVar[bool] = False
     targets: ClassVar[int] = 9
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from netprobe.errors import NetprobeError
 from netprobe.fields import choice, class_target, real, switch, whole, word
 from netprobe.outputs import widened
 from netprobe.perturb.attack_copy import attack_copy
-from netprobe.perturb.backward import declared_passes
+from netprobe.perturb.backward import declared_passes, surrogates
 from netprobe.perturb.ball import InBall
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.conveyor import Attacked, Conveyor
@@ -53,7 +53,8 @@ class GradientAttack(InBall, OneStep):
 
     Errors: eps in the wrong units, inputs outside the box, outputs that are not logits, gradients that are
     missing or not finite; a `backward` that the model does not declare. Cost: restarts * steps * eot forward and
-    backward passes, and eot forward passes a restart if there are several.
+    backward passes, and eot forward passes a restart if there are several; `fool` of a model that declares backward
+    passes that many times more on images that stand.
 
     Called, it returns the last step, as analyses of perturbations want it; of several declared backward passes it
     follows the first. `fool` asks whether the model can be fooled at any step, on many images at once and faster, and
@@ -131,38 +132,43 @@ class GradientAttack(InBall, OneStep):
         image fools the model is always asked of the model itself. `advance_bar` is told how many images are done.
         """
         self.check_inputs(x)
-        names = (self.backward,) if self.backward else declared_passes(model) or (None,)
-        how = {"slots": slots or len(x), "gradients": gradients}
-        if len(names) == 1:
-            return self._fooled(model, x, y, names[0], generator=generator, advance_bar=advance_bar, **how)
+        with frozen(model):
+            x, y, slots = x.detach().clone(), y.to(x.device, copy=True), slots or len(x)
+            goal = self._goal_of_all(model, x, y, generator, slots)
 
-        def fooled(name: str, left: Tensor) -> Attacked:
-            return self._fooled(model, x[left], y[left], name, generator=select(generator, left), **how)
+            def followed(name: str | None, rows: Tensor, bar: Callable[[int], object]) -> Attacked:
+                aims, streams = goal.select(rows), select(generator, rows)
+                with surrogates(model, name):
+                    surrogate = attack_copy(model, x[:8], gradients)
+                    conveyor = Conveyor(self, model, surrogate, slots, streams, bar)
+                    return conveyor.run(x[rows], aims, tried=aims.labels != y[rows] if aims.targeted else None)
 
-        found = in_turn([functools.partial(fooled, name) for name in names], x, advance_bar)
+            return self._each_way(self.passes(model), followed, x, advance_bar)
+
+    def passes(self, model: nn.Module) -> tuple[str, ...]:
+        """The backward passes to try on `model`, one after the other; none where it declares none."""
+        return (self.backward,) if self.backward else declared_passes(model)
+
+    def _each_way(self, names: Sequence[str], followed: Callable, x: Tensor, advance_bar: Callable) -> Attacked:
+        """What `followed` finds by each of the backward passes that the model has, on what others left standing."""
+        if len(names) > 1:
+            parts = [functools.partial(followed, name, bar=lambda images: None) for name in names]
+            found = in_turn(parts, x, advance_bar)
+        else:
+            found = followed(names[0] if names else None, torch.arange(len(x), device=x.device), advance_bar)
+        if not names:
+            return found
         moved = (found.x != x).flatten(1).any(1)  # no backward pass broke what the model gets wrong anyhow
-        return dataclasses.replace(found, broken_by=torch.where(moved, found.broken_by, -1))
+        number = torch.zeros_like(found.forwards) if found.broken_by is None else found.broken_by
+        return dataclasses.replace(found, broken_by=torch.where(found.fooled & moved, number, -1))
 
-    def _fooled(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        backward: str | None,
-        *,
-        generator: torch.Generator | None,
-        slots: int,
-        gradients: torch.dtype | None,
-        advance_bar: Callable[[int], object] = lambda images: None,
-    ) -> Attacked:
-        """`fool` with the backward pass of that name alone."""
-        with frozen(model, backward):
-            x, y = x.detach().clone(), y.to(x.device, copy=True)
-            parts = torch.arange(len(x), device=x.device).split(slots)
-            goals = (self.goal(model, x[rows], y[rows], select(generator, rows)) for rows in parts)
-            goal = functools.reduce(lambda one, other: one.joined(other), goals)
-            conveyor = Conveyor(self, model, attack_copy(model, x[:8], gradients), slots, generator, advance_bar)
-            return conveyor.run(x, goal, tried=goal.labels != y if goal.targeted else None)
+    def _goal_of_all(
+        self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None, slots: int
+    ) -> Goal:
+        """`goal` of all rows of x, `slots` at a time: the same for every backward pass."""
+        parts = torch.arange(len(x), device=x.device).split(slots)
+        goals = (self.goal(model, x[rows], y[rows], select(generator, rows)) for rows in parts)
+        return functools.reduce(lambda one, other: one.joined(other), goals)
 
     def attempts(self, goal: Goal) -> int:
         """Searches of an image that none has fooled yet."""
@@ -248,7 +254,7 @@ class FGSM(GradientAttack):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class BIM(GradientAttack):
-    """Several steps from x itself. Deterministic.
+    """Several steps from x itself. Deterministic, without `spread`.
 
     Kurakin et al., ICLR workshop 2017; our step is tied to eps (`stride`). Momentum: Dong et al., CVPR 2018.
     """

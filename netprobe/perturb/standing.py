@@ -6,11 +6,14 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from netprobe.perturb.attacked import Attacked
+from netprobe.perturb.backward import declared_passes, surrogates
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.objective import Goal, predict
@@ -26,8 +29,13 @@ class StandingAttack(Perturbation):
     Called, it returns what `fool` finds: an image that fools the model, or what the attack offers where it failed.
     `forwards` counts the forward passes spent on an image, the first question (one) and the verdict included.
 
-    To extend: `assail` attacks images that stand.
+    One that follows gradients tries every backward pass that the model declares (`perturb.backward`), each on what the
+    ones before left standing.
+
+    To extend: `assail` attacks images that stand; `follows_gradients` where it asks the model for gradients.
     """
+
+    follows_gradients: ClassVar[bool] = False
 
     @abstractmethod
     def assail(
@@ -72,16 +80,27 @@ class StandingAttack(Perturbation):
             if self.idle or not len(standing):
                 advance_bar(len(standing))
                 return whole
-            part = self.assail(
-                model,
-                x[standing],
-                y[standing],
-                generator=select(generator, standing),
-                slots=slots or len(x),
-                gradients=gradients,
-                advance_bar=advance_bar,
-            )
-            return with_part(whole, standing, part)
+            x, y, streams, how = x[standing], y[standing], select(generator, standing), (slots or len(x), gradients)
+
+            def assailed(name: str | None, rows: Tensor, bar: Progress) -> Attacked:
+                named = {"generator": select(streams, rows), "slots": how[0], "gradients": how[1], "advance_bar": bar}
+                with surrogates(model, name):
+                    return self.assail(model, x[rows], y[rows], **named)
+
+            return with_part(whole, standing, self._each_way(self.passes(model), assailed, x, advance_bar))
+
+    def passes(self, model: nn.Module) -> tuple[str, ...]:
+        """The backward passes to try on `model`; none where it declares none, or where no gradient is asked for."""
+        return declared_passes(model) if self.follows_gradients else ()
+
+    def _each_way(self, names: Sequence[str], assailed: Callable, x: Tensor, advance_bar: Progress) -> Attacked:
+        if len(names) < 2:
+            return assailed(names[0] if names else None, torch.arange(len(x), device=x.device), advance_bar)
+        return self.together([partial(assailed, name, bar=lambda images: None) for name in names], x, advance_bar)
+
+    def together(self, ways: Sequence[Callable[[Tensor], Attacked]], x: Tensor, advance_bar: Progress) -> Attacked:
+        """What several attacks on `x` come to, each called with rows: one after the other, on what still stands."""
+        return in_turn(ways, x, advance_bar)
 
 
 def untouched(model: nn.Module, x: Tensor, y: Tensor, slots: int) -> Attacked:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
+from netprobe.fingerprint import fingerprint
 from netprobe.perturb.attack import Count
 from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.backward import declared_passes
@@ -25,21 +26,21 @@ from netprobe.store import model_card
 
 
 class Surrogate:
-    """A model, known by its class and its weights: equal weights are equal surrogates."""
+    """A model, known by what it computes: its class, settings and weights."""
 
     def __init__(self, model: nn.Module) -> None:
         card = model_card(model)
         self.model, self.sha256 = model, card["sha256"]
-        self._name = card["class"]
+        self._name, self._print = card["class"], fingerprint(model)
 
     def __repr__(self) -> str:
         return f"{self._name} of sha256 {self.sha256}"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Surrogate) and repr(self) == repr(other)
+        return isinstance(other, Surrogate) and self._print == other._print
 
     def __hash__(self) -> int:
-        return hash(self.sha256)
+        return hash(self._print)
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,15 @@ def transfers(attacks: Mapping[str, Callable], sources: Mapping[str, nn.Module])
     """Every gradient attack among `attacks`, made against every one of `sources`, by name: "pgd from twin".
 
     Against a source that declares several backward passes (`perturb.backward`), once for each that the attack does not
-    choose itself: "pgd from twin by front-end".
+    choose itself: "pgd from twin by front-end". Of a sweep: "pgd from twin@8/255". An error if there is no gradient
+    attack: others have nothing to take from a source.
     """
     found = {}
+    if sources and not any(isinstance(attack, GradientAttack) for attack in attacks.values()):
+        raise NetprobeError(
+            f"nothing can be transferred from {', '.join(sources)}: none of {', '.join(attacks)} is a gradient attack; "
+            "add one, such as pgd:eps=8/255"
+        )
     for (name, attack), (source, model) in itertools.product(attacks.items(), sources.items()):
         if not isinstance(attack, GradientAttack):
             continue
@@ -131,5 +138,6 @@ def transfers(attacks: Mapping[str, Callable], sources: Mapping[str, nn.Module])
         for way in passes or (None,):
             suffix = f" by {way}" if len(passes) > 1 else ""
             chosen = attack if way is None else dataclasses.replace(attack, backward=way)
-            found[f"{name} from {source}{suffix}"] = Transfer(chosen, model)
+            base, at, strength = name.partition("@")
+            found[f"{base} from {source}{suffix}{at}{strength}"] = Transfer(chosen, model)
     return found

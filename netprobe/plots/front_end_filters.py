@@ -23,7 +23,7 @@ def plot_front_end_filters(
     models: Iterable[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Every filter of a polarizing front end, divided by its largest weight; blue below zero, red above.
+    """Every filter of a polarizing front end, its mean over channels divided by its largest weight; red above zero.
 
     The title says the mean of (||w||_1 / ||w||_2)^2: 1 for filters of one pixel, the number of weights for flat ones.
 
@@ -48,14 +48,15 @@ def plot_front_end_filters(
     if stage is not None and stage not in names:
         raise unknown("stage", stage, names)
     chosen = data.sel(stage=stage or names[-1])
-    weights = chosen["weight"].mean("channel").values
+    numbers, weights = int(np.prod(chosen["weight"].shape[1:])), chosen["weight"].mean("channel").values
     ax = canvas(ax, 4.4, 4.2)
-    ax.imshow(_mosaic(weights / np.abs(weights).max((1, 2), keepdims=True)), cmap="RdBu_r", vmin=-1, vmax=1)
+    largest = np.abs(weights).max((1, 2), keepdims=True)
+    ax.imshow(_mosaic(weights / np.where(largest > 0, largest, 1)), cmap="RdBu_r", vmin=-1, vmax=1)
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     ax.spines[:].set_visible(False)
     flat = float(chosen["flatness"].mean())
-    heading(ax, f"{len(weights)} filters, {stage or names[-1]}: mean (‖w‖₁/‖w‖₂)² = {flat:.1f} of {weights[0].size}")
+    heading(ax, f"{len(weights)} filters, {stage or names[-1]}: mean (‖w‖₁/‖w‖₂)² = {flat:.1f} of {numbers}")
     return ax
 
 

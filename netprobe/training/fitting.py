@@ -175,10 +175,12 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
 def _trained(loop: Loop) -> Trained:
     criterion, folder = loop.validation.criterion, loop.keeper.folder
     best = loop.history[best_index(loop.history, criterion, loop.settled)]
-    findings = [finding for finding in (loop.progress.stopped, robust_overfitting(loop.history)) if finding]
+    findings = [
+        finding for finding in (loop.progress.stopped, robust_overfitting(loop.history[loop.settled :])) if finding
+    ]
     attrs = {"title": "how training went", "defense": loop.defense.title, "criterion": criterion or "none: the last"}
     attrs |= {"best_epoch": best["epoch"], "findings": findings, "provenance": loop.keeper.card}
-    last = loop.result.eval()
+    last = loop.finished()
     model = _with_weights(last, loop.keeper.weights if folder is None else _weights(folder / BEST))
     stages = tuple(_with_weights(last, weights) for weights in _stages(loop))
     history = history_dataset(loop.history, attrs)

@@ -65,19 +65,21 @@ class Loop:
         self.defense, self.model, self.data, self.validation = defense, model, data, validation
         self.recipe, self.together, self.keeper = recipe, together, keeper
         self.progress, self.history, self.tally = Progress(), [], Tally()
-        self.scaler, self.trained = scaler(recipe, data.device), None
-        self._begin_epoch()
-        self.live: LiveCopy | None = None
+        self.scaler, self.live = scaler(recipe, data.device), None
         self.averaged = _averaged(model, recipe.ema) if recipe.ema else None
+        self._asked = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+        self._optimised: list[str] | None = None
+        self._begin_epoch()
 
     def _begin_epoch(self) -> None:
         """Have the defense make the network ready, and an optimiser for what is to be trained now."""
         recipe, together = self.recipe, self.together
-        self.defense.begin_epoch(self.model, min(self.progress.epoch, recipe.epochs - 1), recipe.epochs)
-        trained = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-        if trained == self.trained:
+        for network in (self.model, self.result):
+            self.defense.begin_epoch(network, min(self.progress.epoch, recipe.epochs - 1), recipe.epochs)
+        optimised = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        if optimised == self._optimised:
             return
-        self.trained, self.optimizer = trained, make_optimizer(recipe, self.model)
+        self._optimised, self.optimizer = optimised, make_optimizer(recipe, self.model)
         objective = Objective(self.defense, self.model, together, recipe.compile)
         self.objective = distributed(objective, together, self.data.device)
 
@@ -90,6 +92,12 @@ class Loop:
     def result(self) -> nn.Module:
         """The network whose accuracy counts: the average of the weights, if there is one."""
         return self.model if self.averaged is None else self.averaged.module
+
+    def finished(self) -> nn.Module:
+        """The network whose accuracy counts, in eval mode; what requires a gradient is as it was given."""
+        for name, parameter in self.result.named_parameters():
+            parameter.requires_grad_(self._asked[name])
+        return self.result.eval()
 
     @functools.cached_property
     def steps_per_epoch(self) -> int:
@@ -173,8 +181,8 @@ class Loop:
 
     def _rates(self, step: int) -> tuple[float, float]:
         criterion = self.validation.criterion
-        past = [record[criterion] for record in self.history] if criterion else []
-        return rates(self.recipe, step, self.steps_per_epoch, past)
+        past = [record[criterion] for record in self.history[self.settled :]] if criterion else []
+        return rates(self.recipe, step, self.steps_per_epoch, past, self.settled)
 
     @property
     def _steps_done(self) -> int:

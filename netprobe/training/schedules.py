@@ -20,7 +20,7 @@ class Rates(NamedTuple):
     momentum: float
 
 
-def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[float] = ()) -> Rates:
+def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[float] = (), settled: int = 0) -> Rates:
     """The rates to use for update number `step`, from 0, of a training of `recipe.epochs` epochs.
 
         constant   lr
@@ -35,6 +35,7 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
     recipe : the fields that its `schedule` reads, each named as above.
     step, steps_per_epoch : whole numbers; steps before this one, in all epochs, and of an epoch.
     history : the criterion after every epoch so far, larger is better; only plateau reads it. NaN is no new best.
+    settled : the epoch that `history` begins with; those before do not count.
 
     Notes
     -----
@@ -54,7 +55,7 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
             done = _share_of_cycle(recipe, step / steps_per_epoch)
             scale = done / recipe.peak if done < recipe.peak else (1 - done) / (1 - recipe.peak)
         case "plateau":
-            scale = recipe.gamma ** _plateaus(history, epoch, recipe.plateau_patience)
+            scale = recipe.gamma ** _plateaus(history, max(epoch - settled, 0), recipe.plateau_patience)
         case other:
             raise unknown("schedule", other, SCHEDULES)
     dip = DIP * scale if recipe.schedule == "cyclic" and recipe.cycle_momentum else 0.0
@@ -63,7 +64,7 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
 
 def _share_of_cycle(recipe: Recipe, epochs: float) -> float:
     """How much of the cycle that one is in after so many epochs is done."""
-    bounds = [0, *(start for start in recipe.cycles if start < recipe.epochs), recipe.epochs]
+    bounds = [0, *recipe.cycles, recipe.epochs]
     first = max(bound for bound in bounds[:-1] if bound <= epochs)
     last = bounds[bounds.index(first) + 1]
     return (epochs - first) / (last - first)

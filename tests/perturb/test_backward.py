@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from netprobe.errors import NetprobeError
-from netprobe.perturb import APGD, PGD, BackwardPass, ImageGenerator
+from netprobe.perturb import APGD, PGD, BackwardPass, ImageGenerator, resolve
 from netprobe.perturb.backward import declared_passes, in_gradient, surrogates
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.objective import Goal, slope
@@ -194,3 +194,61 @@ def test_an_attack_with_spread_does_not_depend_on_the_batch(net, x):
     torch.testing.assert_close(together.x, apart.x, atol=1e-5, rtol=0)
     calm = PGD(0.5, norm="l2", steps=4, eot=2).fool(net, x, y, generator=ImageGenerator(3, range(8)))
     assert not torch.allclose(together.x, calm.x, atol=1e-3)
+
+
+def test_a_single_way_is_named_too(net, x):
+    class Single(Choosy):
+        backward_passes = ("up",)
+
+    for model, attack in (
+        (nn.Sequential(Single(), net), PGD(0.3)),
+        (nn.Sequential(Choosy(), net), PGD(0.3, backward="up")),
+    ):
+        y = model.eval()(x).argmax(1)
+        found = attack.fool(model, x, y, generator=ImageGenerator(0, range(8)))
+        assert found.fooled.any()
+        assert torch.equal(found.broken_by, torch.where(found.fooled, 0, -1))
+
+
+def test_every_way_has_the_same_random_target(net, x):
+    """Else an image would be asked to reach several."""
+    model, targets = nn.Sequential(Choosy(), net).eval(), []
+    y = model(x).argmax(1)
+
+    class Noting(PGD):
+        def attempts(self, goal):
+            targets.append(goal.labels)
+            return 1
+
+    Noting(0.01, target="random", steps=1).fool(model, x, y, generator=ImageGenerator(0, range(8)))
+    assert len(targets) >= 2
+    assert len({tuple(each.tolist()) for each in targets if len(each) == 8}) == 1
+
+
+@pytest.mark.parametrize("spec", ["fab:eps=0.3", "deepfool:norm=l2", "fmn:norm=l2"])
+def test_attacks_of_libraries_try_every_way_too(net, x, spec):
+    pytest.importorskip(
+        "pyautoattack" if spec.startswith("fab") else "foolbox", reason="pip install netprobe-torch[attacks]"
+    )
+
+    class Misleading(Choosy):
+        backward_passes = ("down",)
+
+    class Truthful(Choosy):
+        backward_passes = ("up",)
+
+        def backward_surrogate(self, name=None):
+            return super().backward_surrogate("up")
+
+    def fooled(front):
+        model = nn.Sequential(front, net).eval()
+        attack, y = resolve(spec), model(x).argmax(1)
+        return attack.fool(model, x, y, generator=ImageGenerator(0, range(8)))
+
+    down, up, both = (fooled(front()) for front in (Misleading, Truthful, Choosy))
+    assert int(up.fooled.sum()) > int(down.fooled.sum())
+    assert int(both.fooled.sum()) >= int(up.fooled.sum())
+    assert set(both.broken_by[both.fooled].tolist()) <= {0, 1}
+    if "norm" in spec:
+        sizes = [(each.x - x).flatten(1).norm(dim=1).masked_fill(~each.fooled, torch.inf) for each in (down, up, both)]
+        torch.testing.assert_close(sizes[2], torch.minimum(*sizes[:2]))

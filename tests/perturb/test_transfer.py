@@ -98,3 +98,19 @@ def test_every_gradient_attack_from_every_source_by_every_pass(models):
     assert [found[name].attack.backward for name in names] == [None, "one", "other"]
     assert found["chosen from twin"].attack == attacks["chosen"]
     assert found[names[1]].surrogate.model is masked
+    swept = transfers({"pgd@0.1": PGD(0.1), "pgd@0.2": PGD(0.2)}, {"plain": plain})
+    assert list(swept) == ["pgd from plain@0.1", "pgd from plain@0.2"]
+
+
+def test_nothing_to_transfer_is_an_error(models):
+    with pytest.raises(
+        NetprobeError, match="nothing can be transferred from twin: none of square is a gradient attack"
+    ):
+        transfers({"square": Square(0.1)}, {"twin": models[0]})
+    assert transfers({"square": Square(0.1)}, {}) == {}
+
+
+def test_surrogates_of_equal_weights_and_other_settings_differ(models):
+    soft, hard = (nn.Sequential(nn.Flatten(), nn.LeakyReLU(slope)) for slope in (0.1, 0.2))
+    assert Surrogate(soft) != Surrogate(hard)
+    assert Surrogate(soft) == Surrogate(copy.deepcopy(soft))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,12 @@ class _MeanBumps(torch.autograd.Function):
             bump = away.square().mul_(-1 / (2 * width**2)).exp_()
             total = total + bump.mean()
             slope.addcmul_(away, bump, value=-1 / (width**2 * z.numel()))
-        ctx.save_for_backward(slope.to(z.dtype))
+        ctx.save_for_backward(slope)  # not in the precision of z: entries are about 1 / their number
+        ctx.dtype = z.dtype
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
-        return gradient.to(slope.dtype) * slope, None, None
+        return (gradient.to(slope.dtype) * slope).to(ctx.dtype), None, None

@@ -14,20 +14,20 @@ from torch.nn.functional import cross_entropy
 
 from netprobe.data import Data
 from netprobe.defenses.base import Defense
+from netprobe.defenses.crafting import VALIDATION_STEPS
 from netprobe.defenses.front_end import Defended
 from netprobe.defenses.natural import entropy
 from netprobe.defenses.polarizing.bumps import Bumps
 from netprobe.defenses.polarizing.layers import PixelQuantiser, PolarizingFrontEnd
 from netprobe.defenses.polarizing.polarization import polarization
+from netprobe.errors import NetprobeError
 from netprobe.fields import real, whole
 from netprobe.outputs import logits_of
 from netprobe.perturb.gradient import PGD
 
-THRESHOLDS = {"fashion-mnist": 0.3}
-"""Of data sets whose threshold is not 0.5."""
-BUDGETS = {"fashion-mnist": 0.1}
-"""Of data sets whose eps is not 0.3."""
-VALIDATION_STEPS = 10
+PAPER = {"threshold": 0.5, "eps": 0.3}
+OF_DATA = {"fashion-mnist": {"threshold": 0.3, "eps": 0.1}}
+"""Threshold and budget of the papers: for MNIST, and for data sets that have others."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -36,20 +36,22 @@ class TernaryDefense(Defense):
 
     threshold: float | None = field(
         default=None,
-        metadata=real(0, optional=True, help="c of the quantiser; none: 0.3 for fashion-mnist, otherwise 0.5"),
+        metadata=real(0, 1, inside=True, optional=True, help="c of the quantiser; none: 0.5, fashion-mnist 0.3"),
     )
     eps: float | None = field(
         default=None,
-        metadata=real(
-            0, optional=True, help="Linf budget of the validation attack; none: 0.1 for fashion-mnist, otherwise 0.3"
-        ),
+        metadata=real(0, 1, optional=True, help="Linf budget of the validation attack; none: 0.3, fashion-mnist 0.1"),
     )
-    sharpness: float = field(default=8.0, metadata=real(0, help="k of the smooth backward pass tanh(k (z - c))"))
+    sharpness: float = field(
+        default=8.0, metadata=real(0, inside=True, help="k of the smooth backward pass tanh(k (z - c))")
+    )
 
     def completed(self, data: Data) -> Self:
-        threshold = THRESHOLDS.get(data.name, 0.5) if self.threshold is None else self.threshold
-        eps = BUDGETS.get(data.name, 0.3) if self.eps is None else self.eps
-        return dataclasses.replace(self, threshold=threshold, eps=eps)
+        if data.kind != "image":
+            raise NetprobeError(f"{self.name} is for images in [0, 1], not for a {data.kind} of shape {data.shape}")
+        known = PAPER | OF_DATA.get(data.name, {})
+        left = {name: value for name, value in known.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **left)
 
     def validation_attack(self) -> PGD:
         """PGD-10 from a random start, through every declared backward pass."""
@@ -60,11 +62,13 @@ class TernaryDefense(Defense):
 
     @property
     def budget(self) -> float:
-        return 0.3 if self.eps is None else self.eps
+        """`eps`, or what it is while the data are not known."""
+        return PAPER["eps"] if self.eps is None else self.eps
 
     @property
     def cut(self) -> float:
-        return 0.5 if self.threshold is None else self.threshold
+        """`threshold`, or what it is while the data are not known."""
+        return PAPER["threshold"] if self.threshold is None else self.threshold
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -87,8 +91,10 @@ class PolarizingDefense(TernaryDefense):
     filters: int = field(default=25, metadata=whole(1, help="number of filters"))
     size: int = field(default=5, metadata=whole(1, help="side of a filter, odd"))
     image_channels: int | None = field(default=None, metadata=whole(1, optional=True, help="of images; none: as given"))
-    spread_width: float = field(default=0.35, metadata=real(0, help="s1, width of the bump at 0"))
-    gap_width: float = field(default=0.15, metadata=real(0, help="s2, width of the bumps at the thresholds"))
+    spread_width: float = field(default=0.35, metadata=real(0, inside=True, help="s1, width of the bump at 0"))
+    gap_width: float = field(
+        default=0.15, metadata=real(0, inside=True, help="s2, width of the bumps at the thresholds")
+    )
 
     def completed(self, data: Data) -> Self:
         channels = data.shape[0] if self.image_channels is None else self.image_channels
@@ -102,18 +108,25 @@ class PolarizingDefense(TernaryDefense):
         return self.filters
 
     def build(self, model: nn.Module) -> Defended:
+        first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+        if first is not None and first.in_channels != self.filters:
+            raise NetprobeError(
+                f"the classifier takes {first.in_channels} channels, but the front end gives {self.filters}: build it "
+                f"with in_channels={self.filters}, or set filters={first.in_channels}"
+            )
         front = PolarizingFrontEnd(self.filters, self.size, self.cut, self.image_channels or 1, self.sharpness)
         return Defended(front, model)
 
     def stages(self, epochs: int) -> tuple[int, ...]:
-        return (0, epochs // 3, 2 * epochs // 3) if epochs >= 3 else (0,)
+        if epochs < 3:
+            raise NetprobeError(f"{self.name} has three stages, which {epochs} epochs cannot hold: train for 3 or more")
+        return (0, epochs // 3, 2 * epochs // 3)
 
     def begin_epoch(self, model: Defended, epoch: int, epochs: int) -> None:
         stages = self.stages(epochs)
         stage = sum(first <= epoch for first in stages)
-        model.front.train_quantised(stage == len(stages))
         model.front.filters.requires_grad_(stage < len(stages))
-        model.front.bumps = self.bumps(epoch, epochs)
+        model.front.begin(self.bumps(epoch, epochs))
 
     def bumps(self, epoch: int, epochs: int) -> Bumps | None:
         """What pushes outputs away in that epoch; None in the last stage."""
@@ -127,13 +140,13 @@ class PolarizingDefense(TernaryDefense):
     def loss(
         self, model: Defended, x: Tensor, y: Tensor, *, generator: torch.Generator, copy: nn.Module
     ) -> dict[str, Tensor]:
-        front = model.front
-        if front.bumps is None:
+        front, bumps = model.front, model.front.pushed_by
+        if bumps is None:
             return entropy(model, x, y)
         z = front.polarized(x)
         logits = logits_of(model.classifier(front.quantise(z)), len(x))
-        clean, bump = cross_entropy(logits, y), front.bumps(z)
-        return {"loss": clean + front.bumps.weight * bump, "logits": logits, "clean_loss": clean, "bump": bump}
+        clean, bump = cross_entropy(logits, y), bumps(z)
+        return {"loss": clean + bumps.weight * bump, "logits": logits, "clean_loss": clean, "bump": bump}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from netprobe.defenses.front_end import FrontEnd
+from netprobe.defenses.polarizing.bumps import Bumps
 from netprobe.defenses.quantiser import quantise
 from netprobe.errors import NetprobeError
 from netprobe.perturb.backward import in_gradient
@@ -17,7 +18,7 @@ TINY = 1e-12
 class TernaryFrontEnd(FrontEnd):
     """q(z) = 1/2 sgn(z - c) + 1/2 sgn(z + c) of what `polarized` gives; c the threshold.
 
-    In train mode the classifier sees z itself as long as `quantised` is False; in eval mode always q(z).
+    In train mode the classifier sees z itself while bumps push it away (`begin`); in eval mode always q(z).
     """
 
     backward_passes = ("smooth", "identity")
@@ -25,7 +26,7 @@ class TernaryFrontEnd(FrontEnd):
     def __init__(self, threshold: float, sharpness: float = 8.0) -> None:
         super().__init__()
         self.threshold, self.sharpness = float(threshold), float(sharpness)
-        self._quantised = True
+        self._pushed_by: Bumps | None = None
 
     def polarized(self, x: Tensor) -> Tensor:
         """z (N, K, H, W), |z| <= max |x|."""
@@ -36,14 +37,19 @@ class TernaryFrontEnd(FrontEnd):
 
     def quantise(self, z: Tensor) -> Tensor:
         """q(z), with the gradient that attacks follow; z itself in training without the quantiser."""
-        if self.training and not self._quantised:
+        if self.training and self._pushed_by is not None:
             return z
         surrogate = self.followed if self.followed in ("smooth", "identity") else None
         return quantise(z, (-self.threshold, self.threshold), surrogate, self.sharpness)
 
-    def train_quantised(self, quantised: bool) -> None:
-        """Whether the classifier sees quantised outputs in train mode."""
-        self._quantised = quantised
+    def begin(self, bumps: Bumps | None) -> None:
+        """Train from now on with these regularisers and without the quantiser, or with it and without them."""
+        self._pushed_by = bumps
+
+    @property
+    def pushed_by(self) -> Bumps | None:
+        """The regularisers of training as it is now."""
+        return self._pushed_by
 
     def extra_repr(self) -> str:
         return f"threshold={self.threshold:g}, sharpness={self.sharpness:g}"

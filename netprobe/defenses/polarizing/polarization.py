@@ -34,7 +34,7 @@ def polarization(models: Mapping[str, nn.Module], data: Data, eps: float = 0.3, 
     ----------
     models : networks of `PolarizingDefense` (`netprobe.fit`, `Trained.stages`), by name; of `PixelQuantisation` too.
     data : images in [0, 1].
-    eps : Linf budget that the danger zones are for, 0 < eps.
+    eps : Linf budget that the danger zones are for, 0 or more.
 
     Returns a Dataset over `stage`, the names:
         density(stage, bin)      of z over all images, filters and positions: 100 bins on [-1, 1], of integral 1
@@ -48,8 +48,8 @@ def polarization(models: Mapping[str, nn.Module], data: Data, eps: float = 0.3, 
 
     Cost: one convolution an image and stage. Bakiskan 2022, section 4.1 and figures 4.4 and 4.6.
     """
-    if not eps > 0:
-        raise NetprobeError(f"eps={eps!r} must be above 0: it is the width of the danger zones")
+    if eps < 0:
+        raise NetprobeError(f"eps={eps!r} must not be below 0: it is the half width of the danger zones")
     fronts = {name: _front(name, model) for name, model in models.items()}
     total = len(data) * len(fronts)
     with tqdm(total=total, desc="polarization", unit="image", unit_scale=True, disable=not progress) as bar:

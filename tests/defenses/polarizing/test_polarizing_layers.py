@@ -142,7 +142,7 @@ def test_quantised_pixels(x):
 
 
 def test_in_training_without_the_quantiser_outputs_are_as_they_are(front, x):
-    front.train_quantised(False)
+    front.begin(Bumps(0.5, (0.0,), 0.35))
     assert set(front(x).unique().tolist()) <= {-1, 0, 1}
     assert torch.equal(front.train()(x), front.polarized(x))
 

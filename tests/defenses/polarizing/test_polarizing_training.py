@@ -9,8 +9,9 @@ import torch
 import netprobe as npb
 from netprobe import data
 from netprobe.defenses import parse_defense
-from netprobe.defenses.polarizing import PixelQuantisation, PolarizingDefense, polarization
+from netprobe.defenses.polarizing import Bumps, PixelQuantisation, PolarizingDefense, polarization
 from netprobe.errors import NetprobeError
+from netprobe.fingerprint import fingerprint
 from netprobe.models import digits_cnn
 from netprobe.recipes import preset
 from netprobe.training import fit
@@ -144,8 +145,87 @@ def test_quantised_pixels_train_and_load(digits, tmp_path):
 
 
 def test_a_wrong_number_of_channels_is_an_error(digits):
-    with pytest.raises(NetprobeError, match="cannot take inputs"):
+    with pytest.raises(
+        NetprobeError, match="takes 1 channels, but the front end gives 25: build it with in_channels=25"
+    ):
         fit("polarizing", digits_cnn(), digits, epochs=3, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("threshold=0", "threshold must be a number between 0 and 1"),
+        ("threshold=1", "threshold must be a number between 0 and 1"),
+        ("eps=2", r"eps must be a number in \[0, 1\]"),
+        ("sharpness=0", "sharpness must be a number between 0 and inf"),
+        ("gap_width=0", "gap_width must be a number between 0 and inf"),
+        ("size=4", "odd size"),
+    ],
+)
+def test_bad_settings_are_errors_before_training(setting, message, digits):
+    with pytest.raises(NetprobeError, match=message):
+        fit(f"polarizing:{setting}", "digits_cnn", digits, epochs=3, **SETTINGS)
+
+
+def test_fewer_epochs_than_stages_are_an_error(digits):
+    with pytest.raises(NetprobeError, match="three stages, which 2 epochs cannot hold"):
+        fit("polarizing", "digits_cnn", digits, epochs=2, **SETTINGS)
+
+
+def test_sound_is_refused():
+    waves = data.Data(torch.zeros(4, 100), torch.arange(4), ("a", "b", "c", "d"), "waves")
+    with pytest.raises(NetprobeError, match="images in \\[0, 1\\], not for a waveform"):
+        PolarizingDefense().completed(waves)
+
+
+def test_what_was_trained_is_what_is_loaded(trained):
+    """Nothing of training is left in the network: archives of evaluations know it again."""
+    loaded = npb.load(trained.folder / "best.pt")
+    assert fingerprint(trained.model) == fingerprint(loaded)
+    for network in (trained.model, trained.last, *trained.stages):
+        assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_an_average_of_weights_goes_through_the_stages_too(digits):
+    found = fit("polarizing:filters=4,size=3", "digits_cnn", digits, epochs=6, ema=0.9, validation=0.3, **SETTINGS)
+    levels = found.last.train().front(digits.inputs)
+    assert set(levels.unique().tolist()) <= {-1, 0, 1}
+    assert found.history.attrs["best_epoch"] in (5, 6)
+
+
+def test_patience_and_plateau_count_from_the_last_stage_on(digits):
+    """Before it held-out images are shown levels that the classifier has not seen."""
+    settings = SETTINGS | {"schedule": "plateau", "plateau_patience": 0, "gamma": 0.1, "lr": 1e-4}
+    found = fit("polarizing:filters=4,size=3", "digits_cnn", digits, epochs=9, validation=0.3, **settings)
+    assert found.history["lr"].values[:7].tolist() == pytest.approx([1e-4] * 7)
+    patient = fit("polarizing:filters=4,size=3", "digits_cnn", digits, epochs=9, validation=0.3, patience=1, **SETTINGS)
+    assert patient.history.sizes["epoch"] >= 7
+
+
+@pytest.mark.parametrize("precision", ["bfloat16"])
+def test_it_trains_in_reduced_precision(digits, precision):
+    found = fit("polarizing:filters=4,size=3", "digits_cnn", digits, epochs=3, precision=precision, **SETTINGS)
+    assert np.isfinite(found.history["loss"].values).all()
+
+
+def test_half_precision_loses_nothing_of_the_bumps():
+    """Derivatives are about 1 / their number: in float16 they would be no more than noise."""
+    z = torch.rand(2048, 25, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    exact = z.double().requires_grad_()
+    Bumps(1.0, (0.0,), 0.35)(exact).backward()
+    half = z.half().requires_grad_()
+    scale = 2.0**20  # as a gradient scaler has it
+    (Bumps(1.0, (0.0,), 0.35)(half) * scale).backward()
+    torch.testing.assert_close(half.grad.double() / scale, exact.grad, rtol=5e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("defense", ["polarizing", "pixel-quantisation"])
+def test_a_report_shows_what_the_front_end_gives(defense, digits):
+    found = fit(defense, "digits_cnn", digits, epochs=3, **SETTINGS)
+    tree = found.results("net", digits)
+    stages = ["stage 1", "stage 2", "trained"] if defense == "polarizing" else ["trained"]
+    assert tree["net/polarization"]["stage"].values.tolist() == stages
+    assert ("weight" in tree["net/polarization"]) == (defense == "polarizing")
 
 
 def test_settings_read_back():
@@ -174,5 +254,5 @@ def test_the_histogram_counts_every_output(trained, digits):
 def test_models_without_a_front_end_have_no_polarization(digits):
     with pytest.raises(NetprobeError, match="plain is a ConvNet without a polarizing front end"):
         polarization({"plain": digits_cnn()}, digits)
-    with pytest.raises(NetprobeError, match="eps=0 must be above 0"):
-        polarization({}, digits, eps=0)
+    with pytest.raises(NetprobeError, match="eps=-1 must not be below 0"):
+        polarization({}, digits, eps=-1)
