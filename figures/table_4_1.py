@@ -39,7 +39,11 @@ PAPER = {
 
 def table(results: xr.DataTree, paper: dict[str, tuple[float, ...]]) -> list[str]:
     """A line for each network, in Markdown: ours with its interval, and the published number in brackets."""
-    networks = [name for name in results.children if "evaluation" in results[name]]
+    networks = [name for name in results.children if "evaluation" in results[name].children]
+    for name in networks:
+        missing = set(CONDITIONS) - set(results[name]["evaluation"]["condition"].values)
+        if missing:
+            sys.exit(f"{name} was not evaluated under {', '.join(sorted(missing))}: name the attacks fgsm, bim and pgd")
     lines = ["| | " + " | ".join(CONDITIONS) + " |", "|" + "---|" * (len(CONDITIONS) + 1)]
     for name in networks:
         published = paper.get(name, (None,) * len(CONDITIONS))
@@ -59,9 +63,25 @@ def settings(results: xr.DataTree) -> list[str]:
     """How many images, and the attacks."""
     provenance = json.loads(results.attrs["provenance"])
     lines = [f"{provenance['data']['name']}, {provenance['data']['samples']:,} images"]
-    for name, attack in provenance["perturbations"].items():
-        kept = ("eps", "steps", "step_size", "restarts", "random_start", "backward")
-        lines.append(f"{name}: " + ", ".join(f"{key}={attack[key]}" for key in kept if key in attack))
+    for name in CONDITIONS[1:]:
+        attack = provenance["perturbations"][name]
+        kept = ("eps", "steps", "step_size", "restarts", "random_start")
+        shown = [f"{key}={attack[key]}" for key in kept if key in attack]
+        shown.append(f"backward passes: {attack['backward'] or 'all declared'}")
+        lines.append(f"{name}: {', '.join(shown)}")
+    return lines
+
+
+def ways(results: xr.DataTree) -> list[str]:
+    """Which backward pass broke how many images, of networks that declare several."""
+    lines = []
+    for name in results.children:
+        if "evaluation" not in results[name].children:
+            continue
+        broken = results[name]["evaluation"]["broken_by"].sel(condition="pgd").values.astype(str)
+        counts = {way: int((broken == way).sum()) for way in dict.fromkeys(broken) if way}
+        if counts:
+            lines.append(f"{name}, broken by pgd: " + ", ".join(f"{way} {n}" for way, n in counts.items()))
     return lines
 
 
@@ -72,7 +92,8 @@ def main(arguments: list[str]) -> None:
         if name not in PAPER or not path:
             sys.exit(f"cannot read {argument!r}: give DATA=results.nc with DATA one of {', '.join(PAPER)}")
         results = npb.open_results(path)
-        print(*settings(results), "", *table(results, PAPER[name]), "", sep="\n")
+        rows = table(results, PAPER[name])
+        print(*settings(results), "", *rows, "", *ways(results), "", sep="\n")
 
 
 if __name__ == "__main__":
