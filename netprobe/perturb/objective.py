@@ -17,12 +17,18 @@ from netprobe.perturb.geometry import unit
 from netprobe.perturb.randomness import uniform
 
 SMALL = 1e-12  # keeps the ratio finite when the largest logits are equal
+LARGE = 50.0  # log(1 + exp(m)) is m from here on, to the last bit even in float64
 CONFIDENCE = 50.0  # kappa of the margin loss: the hinge is flat only once an image is wrong by 50 logits
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
-    """-log softmax(z)_y, (N, K) -> (N,): grows as an attack succeeds; its negative when y is the target."""
-    loss = F.cross_entropy(logits, labels, reduction="none")
+    """-log softmax(z)_y, (N, K) -> (N,): grows as an attack succeeds; its negative when y is the target.
+
+    As log(1 + exp(m)), m = log sum_{j != y} exp(z_j) - z_y: the gradient of the usual form has 1 - p_y in it, which
+    rounds to 0 for a network that is sure by 37 logits even in float64, and attacks then go astray.
+    """
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    loss = F.softplus(logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1) - own, threshold=LARGE)
     return -loss if targeted else loss
 
 

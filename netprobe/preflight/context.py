@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from netprobe.outputs import logits_of
 from netprobe.perturb import resolve
+from netprobe.perturb.backward import surrogates
 from netprobe.perturb.objective import predict
 
 BATCH = 64  # images at once: bounds memory
@@ -93,6 +94,15 @@ class Context:
 
         They are those of the cross-entropy without its factor 1 - p_y, which may round to 0 (`unsaturated`).
         """
+        return self._input_gradients()
+
+    @cached_property
+    def attacked_gradients(self) -> Tensor | None:
+        """The same as attacks see them, who follow the backward passes that layers declare (`perturb.backward`)."""
+        with surrogates(self.model):
+            return self._input_gradients()
+
+    def _input_gradients(self) -> Tensor | None:
         few = self.few(32)
         x = self.x[few].clone().requires_grad_()
         with torch.enable_grad():

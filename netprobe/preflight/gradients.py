@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from netprobe.perturb.backward import declared_passes
 from netprobe.preflight.context import Context, difference, share, unsaturated
 from netprobe.preflight.findings import Finding
 
@@ -31,7 +32,24 @@ def input_gradients(context: Context) -> Finding | None:
         remedy = f"Look for no_grad, detach, argmax or numpy in the forward pass. {MASKED}"
         return Finding("error", "gradients", evidence, remedy)
     zero = ~gradients.any(1)
-    return _without_gradient(context, zero) if zero.any() else None
+    if not zero.any():
+        return None
+    return _declared(context, zero) or _without_gradient(context, zero)
+
+
+def _declared(context: Context, zero: Tensor) -> Finding | None:
+    """A note if the backward passes that layers declare bring gradients back; None if there are none or they do not."""
+    attacked = context.attacked_gradients
+    if attacked is None or not attacked.any(1).all():
+        return None
+    names = ", ".join(declared_passes(context.model)) or "one of a layer's own"
+    return Finding(
+        "note",
+        "gradients",
+        f"The input gradient is exactly 0 for {share(zero)} of the inputs, but not by the backward passes that the "
+        f"model declares: {names}.",
+        "netprobe's attacks try each of them; those of other libraries see no gradient and make the model look robust.",
+    )
 
 
 def _without_gradient(context: Context, zero: Tensor) -> Finding:

@@ -6,13 +6,14 @@ import dataclasses
 import math
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from netprobe.errors import NetprobeError
 from netprobe.perturb import BIM, FGSM, GEOMETRIES, PGD, Box, ImageGenerator
-from netprobe.perturb.objective import Goal, cross_entropy, input_gradient, margin
+from netprobe.perturb.objective import LOSSES, Goal, cross_entropy, input_gradient, margin
 
 SHAPE = (6, 3, 5, 2)
 LABELS = torch.tensor([0, 1, 2, 3, 1, 0])
@@ -395,3 +396,18 @@ def test_labels_that_do_not_fit_are_named(model, x, labels, message):
 def test_a_target_the_model_does_not_have_is_named(model, x):
     with pytest.raises(NetprobeError, match="go from 7 to 7, but the model has 4 classes"):
         BIM(0.1, target=7)(model, x, LABELS, generator=None)
+
+
+@pytest.mark.parametrize("margin", [1.0, 30.0, 100.0, 600.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_cross_entropy_of_a_sure_network_keeps_its_gradient(margin, sign):
+    """(1 - p_y) (q - e_y), q the softmax of the others: nothing is lost to 1 - p_y = 0."""
+    logits = torch.tensor([[sign * margin, 0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0])
+    value = LOSSES["ce"](logits, y, False)
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    m = np.logaddexp(0.0, 1.0) - sign * margin
+    np.testing.assert_allclose(value.item(), np.logaddexp(0, m), rtol=1e-12)
+    q = np.exp([0.0, 1.0]) / np.exp([0.0, 1.0]).sum()
+    np.testing.assert_allclose(gradient[0], np.exp(-np.logaddexp(0, -m)) * np.array([-1, *q]), rtol=1e-12)
+    assert gradient.abs().max() > 0

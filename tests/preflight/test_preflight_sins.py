@@ -9,8 +9,9 @@ import torch
 from spoiled import Sample, Spoiled
 from torch import nn
 
+from netprobe.defenses import PolarizingDefense
 from netprobe.models import STATISTICS, Normalize, Normalized, digits_cnn
-from netprobe.perturb import BIM, PGD
+from netprobe.perturb import BIM, PGD, BackwardPass
 from netprobe.preflight import Finding, check
 
 
@@ -297,6 +298,17 @@ def test_missing_gradients(trained, digits, before, evidence):
     finding = only(check(Spoiled(trained, before=before), digits))
     assert (finding.severity, finding.check) == ("error", "gradients")
     assert evidence in finding.evidence and "blind" in finding.remedy
+
+
+def test_declared_backward_passes_bring_gradients_back(trained, digits):
+    """A note, not an error: attacks of ours are not blind there."""
+    eighths = BackwardPass(Spoiled(nn.Identity(), before=lambda x: (x * 8).round() / 8))
+    finding = only(check(nn.Sequential(eighths, trained), digits))
+    assert (finding.severity, finding.check) == ("note", "gradients")
+    assert "exactly 0 for 100.0% (32 of 32)" in finding.evidence and "one of a layer's own" in finding.evidence
+    front = PolarizingDefense(filters=4, size=3).build(digits_cnn(in_channels=4))
+    (finding,) = [f for f in check(front, digits) if f.check == "gradients"]
+    assert finding.severity == "note" and "smooth, identity, front-end" in finding.evidence
 
 
 def test_numpy_in_the_forward_pass(trained, digits):
