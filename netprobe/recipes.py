@@ -116,7 +116,7 @@ def preset(name: str, defense: Defense, architecture: str, shape: tuple[int, ...
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     recipe = _preset(name, defense, architecture, shape).with_settings(**changed)
-    if getattr(defense, "unsupervised", False) and "cycles" not in changed:
+    if getattr(defense, "unsupervised", False) and recipe.schedule == "cyclic" and "cycles" not in changed:
         return recipe.with_settings(cycles=defense.stages(recipe.epochs)[1:])
     return recipe
 
