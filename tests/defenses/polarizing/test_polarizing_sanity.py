@@ -1,4 +1,4 @@
-"""What is known of trained polarizing front ends, on MNIST: about six minutes on one core."""
+"""What is known of trained polarizing front ends, on MNIST: a quarter of an hour or more on one core."""
 
 import numpy as np
 import pytest
