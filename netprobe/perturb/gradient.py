@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -21,10 +20,10 @@ from netprobe.perturb.base import Perturbation
 from netprobe.perturb.conveyor import Attacked, Conveyor
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.geometry import GEOMETRIES, per_image, unit
-from netprobe.perturb.objective import LOSSES, Goal, Slope, mean_slope, predict, slope
+from netprobe.perturb.objective import LOSSES, Goal, Slope, predict, slope
 from netprobe.perturb.randomness import select, uniform
 from netprobe.perturb.slots import Slots
-from netprobe.perturb.standing import in_turn
+from netprobe.perturb.standing import each_way
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -143,24 +142,11 @@ class GradientAttack(InBall, OneStep):
                     conveyor = Conveyor(self, model, surrogate, slots, streams, bar)
                     return conveyor.run(x[rows], aims, tried=aims.labels != y[rows] if aims.targeted else None)
 
-            return self._each_way(self.passes(model), followed, x, advance_bar)
+            return each_way(self.passes(model), followed, x, advance_bar)
 
     def passes(self, model: nn.Module) -> tuple[str, ...]:
         """The backward passes to try on `model`, one after the other; none where it declares none."""
         return (self.backward,) if self.backward else declared_passes(model)
-
-    def _each_way(self, names: Sequence[str], followed: Callable, x: Tensor, advance_bar: Callable) -> Attacked:
-        """What `followed` finds by each of the backward passes that the model has, on what others left standing."""
-        if len(names) > 1:
-            parts = [functools.partial(followed, name, bar=lambda images: None) for name in names]
-            found = in_turn(parts, x, advance_bar)
-        else:
-            found = followed(names[0] if names else None, torch.arange(len(x), device=x.device), advance_bar)
-        if not names:
-            return found
-        moved = (found.x != x).flatten(1).any(1)  # no backward pass broke what the model gets wrong anyhow
-        number = torch.zeros_like(found.forwards) if found.broken_by is None else found.broken_by
-        return dataclasses.replace(found, broken_by=torch.where(found.fooled & moved, number, -1))
 
     def _goal_of_all(
         self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator | None, slots: int
@@ -225,8 +211,7 @@ class GradientAttack(InBall, OneStep):
     def look(self, model: nn.Module, slots: Slots, generator: torch.Generator | None, check: bool = True) -> Slope:
         """The gradient at every row, an error if it is not finite; without `check` the host does not ask the device."""
         streams = generator if self.spread else None
-        how = (self.eot, self.normalised, self.spread, streams)
-        return (slope if check else mean_slope)(model, slots.x, slots.goal, *how)
+        return slope(model, slots.x, slots.goal, self.eot, self.normalised, self.spread, streams, check)
 
     def end(self, model: nn.Module, slots: Slots) -> Tensor:
         """The result of attempts that have made all their steps: where they are."""

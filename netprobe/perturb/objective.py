@@ -187,6 +187,7 @@ def slope(
     normalised: bool = False,
     spread: float = 0.0,
     generator: torch.Generator | None = None,
+    check: bool = True,
 ) -> Slope:
     """The gradient with respect to x of the goal's value, averaged over `passes` forward passes (EOT), with the values.
 
@@ -195,33 +196,21 @@ def slope(
     its own, x + U[-spread, spread) drawn from `generator`, which smooths a rugged loss (appendix B.6 there); the values
     and logits are those of the points. The values are summed over images, so that the
     gradient of an image does not depend on the batch. Only x gets a gradient; every pass frees its graph before the
-    next. A gradient that is not finite is an error.
+    next. A gradient that is not finite is an error; without `check` it is not looked
+    at, for which the host would wait for the device.
     """
-    mean = mean_slope(model, x, goal, passes, normalised, spread, generator)
-    if not mean.gradient.isfinite().all():
-        bad = (~mean.gradient.flatten(1).isfinite().all(1)).sum().item()
-        raise NetprobeError(
-            f"the input gradient of {bad} of {len(x)} images is not finite: check the model's outputs there"
-        )
-    return mean
-
-
-def mean_slope(
-    model: nn.Module,
-    x: Tensor,
-    goal: Goal,
-    passes: int = 1,
-    normalised: bool = False,
-    spread: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> Slope:
-    """`slope` without a look at the gradient, for which the host would wait for the device."""
     x, total = x.detach(), None
     for _ in range(passes):
         point = x + spread * (2 * uniform(x, generator) - 1) if spread else x
         one = _one_slope(model, point.requires_grad_(), goal, normalised)
         total = one if total is None else Slope(*(a + b for a, b in zip(total, one, strict=True)))
-    return Slope(*(part / passes for part in total)) if passes > 1 else total
+    mean = Slope(*(part / passes for part in total)) if passes > 1 else total
+    if check and not mean.gradient.isfinite().all():
+        bad = (~mean.gradient.flatten(1).isfinite().all(1)).sum().item()
+        raise NetprobeError(
+            f"the input gradient of {bad} of {len(x)} images is not finite: check the model's outputs there"
+        )
+    return mean
 
 
 def input_gradient(model: nn.Module, x: Tensor, goal: Goal, passes: int = 1) -> Tensor:

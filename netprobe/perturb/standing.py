@@ -87,16 +87,11 @@ class StandingAttack(Perturbation):
                 with surrogates(model, name):
                     return self.assail(model, x[rows], y[rows], **named)
 
-            return with_part(whole, standing, self._each_way(self.passes(model), assailed, x, advance_bar))
+            return with_part(whole, standing, each_way(self.passes(model), assailed, x, advance_bar, self.together))
 
     def passes(self, model: nn.Module) -> tuple[str, ...]:
         """The backward passes to try on `model`; none where it declares none, or where no gradient is asked for."""
         return declared_passes(model) if self.follows_gradients else ()
-
-    def _each_way(self, names: Sequence[str], assailed: Callable, x: Tensor, advance_bar: Progress) -> Attacked:
-        if len(names) < 2:
-            return assailed(names[0] if names else None, torch.arange(len(x), device=x.device), advance_bar)
-        return self.together([partial(assailed, name, bar=lambda images: None) for name in names], x, advance_bar)
 
     def together(self, ways: Sequence[Callable[[Tensor], Attacked]], x: Tensor, advance_bar: Progress) -> Attacked:
         """What several attacks on `x` come to, each called with rows: one after the other, on what still stands."""
@@ -122,6 +117,26 @@ def with_part(whole: Attacked, rows: Tensor, part: Attacked) -> Attacked:
         before = torch.full_like(whole.forwards, -1) if whole.broken_by is None else whole.broken_by
         changed["broken_by"] = before.index_copy(0, rows, part.broken_by)
     return dataclasses.replace(whole, **changed)
+
+
+def each_way(
+    names: Sequence[str], attacked: Callable, x: Tensor, advance_bar: Progress, together: Callable | None = None
+) -> Attacked:
+    """What an attack comes to by each of the backward passes `names` that the model has; none: by its true gradient.
+
+    `attacked(name, rows, bar)` follows one of them on some rows of x (N, ...); of several, `together` makes one result
+    (None: `in_turn`). `broken_by` is the number of the pass that fooled the model; -1 too where x was wrong anyhow.
+    """
+    if len(names) > 1:
+        ways = [partial(attacked, name, bar=lambda images: None) for name in names]
+        found = (together or in_turn)(ways, x, advance_bar)
+    else:
+        found = attacked(names[0] if names else None, torch.arange(len(x), device=x.device), advance_bar)
+    if not names:
+        return found
+    moved = (found.x != x).flatten(1).any(1)
+    number = torch.zeros_like(found.forwards) if found.broken_by is None else found.broken_by
+    return dataclasses.replace(found, broken_by=torch.where(found.fooled & moved, number, -1))
 
 
 def in_turn(parts: Sequence[Callable[[Tensor], Attacked]], x: Tensor, advance_bar: Progress) -> Attacked:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from netprobe.errors import unknown
 from netprobe.plots.drawing import canvas, heading, styled
 from netprobe.plots.reading import variable
+from netprobe.plots.tiles import tiled
 
 ORDERS = {"length": "by ‖d‖₁", "use": "by use", "brightness": "by brightness"}
 
@@ -53,11 +54,5 @@ def mosaic(atoms: np.ndarray) -> np.ndarray:
     """Atoms (n, height, width, C), scaled to [0, 1] one by one, in rows of a square, one white pixel between them."""
     low, high = atoms.min((1, 2, 3), keepdims=True), atoms.max((1, 2, 3), keepdims=True)
     scaled = (atoms - low) / np.where(high > low, high - low, 1)
-    height, width, channels = scaled.shape[1:]
-    across = int(np.ceil(np.sqrt(len(scaled))))
-    down = -(-len(scaled) // across)
-    whole = np.ones((down * (height + 1) - 1, across * (width + 1) - 1, channels))
-    for number, tile in enumerate(scaled):
-        row, column = divmod(number, across)
-        whole[row * (height + 1) :, column * (width + 1) :][:height, :width] = tile
-    return whole if channels == 3 else whole.mean(2)
+    whole = tiled(scaled, 1, 1.0)
+    return whole if scaled.shape[3] == 3 else whole.mean(2)

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from netprobe.errors import NetprobeError, unknown
 from netprobe.plots.drawing import canvas, heading, styled
 from netprobe.plots.reading import measured
+from netprobe.plots.tiles import tiled
 
-GAP = 0.12  # of a filter's side, between filters
+GAP, ZOOM = 0.12, 8  # of a filter's side, between filters; pixels drawn for one of a filter
 
 
 @styled
@@ -61,14 +62,6 @@ def plot_front_end_filters(
 
 
 def _mosaic(filters: np.ndarray) -> np.ma.MaskedArray:
-    """Filters (n, height, width) side by side in a square of rows and columns, pixels magnified, with gaps between."""
-    zoom = 8
-    tiles = filters.repeat(zoom, 1).repeat(zoom, 2)
-    height, width = tiles.shape[1:]
-    gap, across = max(int(GAP * width), 1), int(np.ceil(np.sqrt(len(tiles))))
-    down = -(-len(tiles) // across)
-    whole = np.full((down * (height + gap) - gap, across * (width + gap) - gap), np.nan)
-    for number, tile in enumerate(tiles):
-        row, column = divmod(number, across)
-        whole[row * (height + gap) :, column * (width + gap) :][:height, :width] = tile
-    return np.ma.masked_invalid(whole)
+    """Filters (n, height, width) in rows of a square, pixels magnified, so that gaps can be thinner than a pixel."""
+    tiles = filters.repeat(ZOOM, 1).repeat(ZOOM, 2)
+    return np.ma.masked_invalid(tiled(tiles, max(int(GAP * tiles.shape[2]), 1), np.nan))

@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d
 
 from netprobe.defenses.front_end import FrontEnd
 from netprobe.defenses.polarizing.bumps import Bumps
-from netprobe.defenses.quantiser import quantise
+from netprobe.defenses.quantiser import SURROGATES, quantise
 from netprobe.errors import NetprobeError
 from netprobe.perturb.backward import in_gradient
 
@@ -21,7 +21,7 @@ class TernaryFrontEnd(FrontEnd):
     In train mode the classifier sees z itself while bumps push it away (`begin`); in eval mode always q(z).
     """
 
-    backward_passes = ("smooth", "identity")
+    backward_passes = SURROGATES
 
     def __init__(self, threshold: float, sharpness: float = 8.0) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TernaryFrontEnd(FrontEnd):
         """q(z), with the gradient that attacks follow; z itself in training without the quantiser."""
         if self.training and self._pushed_by is not None:
             return z
-        surrogate = self.followed if self.followed in ("smooth", "identity") else None
+        surrogate = self.followed if self.followed in SURROGATES else None
         return quantise(z, (-self.threshold, self.threshold), surrogate, self.sharpness)
 
     def begin(self, bumps: Bumps | None) -> None:
@@ -67,7 +67,7 @@ class PolarizingFrontEnd(TernaryFrontEnd):
     x repeated for every filter, divided by their number.
     """
 
-    backward_passes = ("smooth", "identity", "front-end")
+    backward_passes = (*SURROGATES, "front-end")
 
     def __init__(
         self, filters: int = 25, size: int = 5, threshold: float = 0.5, channels: int = 1, sharpness: float = 8.0

@@ -99,22 +99,9 @@ def test_the_result_is_of_the_last_stage(trained):
 
 
 @pytest.mark.parametrize("epochs_before", [2, 4, 5])
-def test_it_goes_on_from_any_epoch_to_the_same_bytes(trained, digits, tmp_path, epochs_before, monkeypatch):
-    from netprobe.training.loop import Loop
-
-    class Stopped(Exception):
-        pass
-
-    close = Loop._close_epoch
-
-    def closing(self):
-        close(self)
-        if self.progress.epoch == epochs_before:
-            raise Stopped
-
+def test_it_goes_on_from_any_epoch_to_the_same_bytes(trained, digits, tmp_path, epochs_before, stopped_after):
     arguments = ("polarizing:filters=4,size=3", "digits_cnn", digits)
-    with monkeypatch.context() as patched, pytest.raises(Stopped):
-        patched.setattr(Loop, "_close_epoch", closing)
+    with stopped_after(epochs_before):
         fit(*arguments, epochs=6, validation=0.3, out=tmp_path, **SETTINGS)
     again = fit(*arguments, epochs=6, validation=0.3, out=tmp_path, **SETTINGS)
     for name, tensor in trained.last.state_dict().items():
