@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,6 @@ class FrontEnd(nn.Module, ABC):
 
     backward_passes: tuple[str, ...] = ()
     realisations: int = 1
-    random: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
