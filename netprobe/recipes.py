@@ -11,8 +11,8 @@ from netprobe.fields import Checked, choice, real, refuse_unknown, switch, whole
 
 if TYPE_CHECKING:  # they know of recipes, not the other way round
     from netprobe.defenses.base import Defense
-    from netprobe.defenses.sparse_coding import SparseCodingDefense
 
+CRITERIA = ("accuracy", "loss")
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("constant", "step", "cosine", "cyclic", "plateau")
 AUGMENTATIONS = ("none", "crop-flip")
@@ -54,6 +54,10 @@ class Recipe(Checked):
     validation: float = field(
         default=0.02, metadata=real(0, 0.9, help="share of the training images held out to choose the best epoch")
     )
+    criterion: str = field(
+        default="accuracy",
+        metadata=choice(CRITERIA, help="of held-out images, tells the best epoch; accuracy: robust where trained so"),
+    )
     patience: int = field(
         default=0, metadata=whole(0, help="epochs without a better criterion before training stops; 0: never")
     )
@@ -92,9 +96,8 @@ VGG = Recipe(
     epochs=100, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="step", milestones=(50, 75), augment="crop-flip"
 )
 CYCLIC = Recipe(epochs=100, batch_size=64, lr=0.05, weight_decay=5e-4, schedule="cyclic", augment="crop-flip")
-TRADES = Recipe(
-    epochs=100, batch_size=64, lr=0.01, weight_decay=5e-4, schedule="step", milestones=(50,), augment="crop-flip"
-)
+NAMED = {"resnet18": RESNET, "vgg16": VGG}
+"""Of networks that a work trained in one way, whatever the defense."""
 GREY = Recipe(epochs=60, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="step", milestones=(50,))
 QUICK = Recipe(epochs=20, lr=0.1, weight_decay=5e-4, schedule="cyclic", peak=0.2, validation=0.1)
 
@@ -104,39 +107,31 @@ PRESETS = ("paper", "quick")
 def preset(name: str, defense: Defense, architecture: str, shape: tuple[int, ...], **changed: Any) -> Recipe:
     """The recipe called `name` for this defense, network and input shape, with single settings `changed`.
 
-    paper   what the works used: Adam for grey digits and VGG-16 and SGD with steps for ResNet-18 (Bakiskan 2022,
-            sections 4.1 and 3.1); for any other network the cyclic rate of its chapter 4.2 and, with TRADES,
-            the two constant rates of its appendix B.3; for sparse coding in colour the cyclic rate with 70 epochs (160
-            pixels: 100), 0.05 or, with 5 or more coefficients and no dropout, 0.02, and 50 epochs more if unsupervised
+    paper   what the work used with the defense (`Defense.published`), where it had a recipe of its own; else Adam for
+            grey digits and VGG-16 and SGD with steps for ResNet-18 (Bakiskan 2022, sections 4.1 and 3.1), and for any
+            other network the cyclic rate of its chapter 4.2
     quick   20 epochs: minutes on two cores with small images; not meant to reach published numbers
 
-    Unsupervised sparse coding has a full cycle of the rate in each of its two stages. (In the published code that of
-    the autoencoder is as long as the classifier's, so that it ends at 0.029.)
+    A defense whose stages each have a cycle of the rate (`Defense.cycled`) gets those.
     """
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
-    recipe = _preset(name, defense, architecture, shape).with_settings(**changed)
-    if getattr(defense, "unsupervised", False) and recipe.schedule == "cyclic" and "cycles" not in changed:
+    if name == "quick":
+        recipe = QUICK.with_settings(augment="crop-flip") if in_color(shape) else QUICK
+    else:
+        recipe = defense.published(architecture, shape) or _of_network(architecture, shape)
+    recipe = recipe.with_settings(**changed)
+    if defense.cycled and recipe.schedule == "cyclic" and "cycles" not in changed:
         return recipe.with_settings(cycles=defense.stages(recipe.epochs)[1:])
     return recipe
 
 
-def _preset(name: str, defense: Defense, architecture: str, shape: tuple[int, ...]) -> Recipe:
-    if name == "quick":
-        return QUICK.with_settings(augment="crop-flip") if _in_color(shape) else QUICK
-    if not _in_color(shape):
+def _of_network(architecture: str, shape: tuple[int, ...]) -> Recipe:
+    if not in_color(shape):
         return GREY
-    if defense.name == "sparse-coding":
-        return _sparse_coding(defense, shape)
-    named = {"resnet18": RESNET, "vgg16": VGG}
-    return named.get(architecture, TRADES if defense.name == "trades" else CYCLIC)
+    return NAMED.get(architecture, CYCLIC)
 
 
-def _sparse_coding(defense: SparseCodingDefense, shape: tuple[int, ...]) -> Recipe:
-    epochs = (100 if shape[-1] >= 160 else 70) + 50 * defense.unsupervised
-    fast = defense.random or defense.unsupervised or (defense.top is not None and defense.top < 5)
-    return CYCLIC.with_settings(epochs=epochs, lr=0.05 if fast else 0.02)
-
-
-def _in_color(shape: tuple[int, ...]) -> bool:
+def in_color(shape: tuple[int, ...]) -> bool:
+    """Whether inputs of that shape are images in colour."""
     return len(shape) == 3 and shape[0] == 3

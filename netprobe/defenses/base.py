@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from netprobe.data import Data
 from netprobe.fields import Checked
 from netprobe.perturb.base import Perturbation
+from netprobe.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -41,6 +42,17 @@ class Defense(Checked, ABC):
 
     def prepare(self, model: nn.Module, data: Data, seed: int, progress: bool) -> None:
         """Learn, in place, what is not learnt by gradient steps and comes before them, such as a dictionary."""
+
+    def published(self, architecture: str, shape: tuple[int, ...]) -> Recipe | None:
+        """How the work that the defense comes from trained such a network on inputs of that shape, for the preset
+        "paper"; None: as the network is trained without it.
+        """
+        return None
+
+    @property
+    def cycled(self) -> bool:
+        """Whether a cyclic learning rate begins anew in every stage."""
+        return False
 
     def stages(self, epochs: int) -> tuple[int, ...]:
         """The first epoch of every stage of a training of so many, from 0. Only the last stage's networks may be the

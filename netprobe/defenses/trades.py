@@ -15,6 +15,10 @@ from netprobe.outputs import logits_of, widened
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.geometry import GEOMETRIES
 from netprobe.perturb.randomness import normal
+from netprobe.recipes import CYCLIC, NAMED, Recipe, in_color
+
+RECIPE = CYCLIC.with_settings(lr=0.01, schedule="step", milestones=(50,))
+"""Two constant rates (Bakiskan 2022, appendix B.3)."""
 
 START = 0.001
 """Standard deviation of the noise that the search starts from: at x itself the divergence has no gradient."""
@@ -39,6 +43,9 @@ class TRADES(Crafting):
         default=None, metadata=real(0, optional=True, help="length of a step; none: eps / 8")
     )
     beta: float = field(default=6.0, metadata=real(0, help="weight of the divergence"))
+
+    def published(self, architecture: str, shape: tuple[int, ...]) -> Recipe | None:
+        return RECIPE if in_color(shape) and architecture not in NAMED else None
 
     def loss(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, copy: nn.Module

@@ -81,10 +81,13 @@ def _measured(data: xr.Dataset, name: str) -> bool:
 
 
 def _best(ax: Axes, entry: Measured) -> bool:
-    """Mark the best epoch on the curve that it is the best of; False if nothing was held out to tell."""
+    """Mark the best epoch on the curve that it is the best of, by a loss on that of held-out images; False if nothing
+    was held out to tell.
+    """
     criterion, epoch = str(entry.data.attrs.get("criterion")), entry.data.attrs.get("best_epoch")
-    if not _measured(entry.data, criterion) or epoch not in entry.data["epoch"]:
+    curve = "validation_accuracy" if criterion == "validation_loss" else criterion
+    if not _measured(entry.data, curve) or epoch not in entry.data["epoch"]:
         return False
-    height = float(entry.data[criterion].sel(epoch=epoch))
+    height = float(entry.data[curve].sel(epoch=epoch))
     ax.plot(epoch, height, color=look(entry.index)["color"], marker="o", markersize=7, linestyle="none", zorder=3)
     return bool(np.isfinite(height))

@@ -66,7 +66,7 @@ def fit(
     Returns
     -------
     Trained. The best epoch is the one of the largest accuracy on validation images, under the defense's own attack if
-    it has one (PGD-10 for adversarial training).
+    it has one (PGD-10 for adversarial training); with criterion="loss" that of their smallest clean loss.
 
     Under torchrun, batches are shared between the processes; batch norm averages over all of them, so that the result
     is that of one process up to rounding. Same seed, same weights on a CPU.
@@ -90,7 +90,8 @@ def fit(
     card["key"] = _key(card, trained, train, held_out)
     if held_out is None and (recipe.schedule == "plateau" or recipe.patience):
         raise NetprobeError("schedule='plateau' and patience look at validation images: give validation above 0")
-    judge = Validation(held_out, defense.validation_attack() if held_out else None, where, recipe.seed)
+    attack = defense.validation_attack() if held_out else None
+    judge = Validation(held_out, attack, where, recipe.seed, recipe.criterion)
     if recipe.channels_last and train.kind == "image":
         trained = trained.to(memory_format=torch.channels_last)
     keeper = Keeper(card, None if out is None else made_folder(out), together, recipe.save_every)

@@ -21,7 +21,7 @@ from netprobe.perturb.attack_copy import LiveCopy
 from netprobe.processes import Processes
 from netprobe.recipes import Recipe
 from netprobe.training.augmentation import order
-from netprobe.training.choosing import best_index, out_of_patience
+from netprobe.training.choosing import best_index, merits, out_of_patience
 from netprobe.training.device_data import DeviceData
 from netprobe.training.keeping import Keeper
 from netprobe.training.objective import Objective, distributed
@@ -180,8 +180,7 @@ class Loop:
         self.scaler.update()
 
     def _rates(self, step: int) -> tuple[float, float]:
-        criterion = self.validation.criterion
-        past = [record[criterion] for record in self.history[self.settled :]] if criterion else []
+        past = merits(self.history[self.settled :], self.validation.criterion)
         return rates(self.recipe, step, self.steps_per_epoch, past, self.settled)
 
     @property

@@ -34,7 +34,7 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
     ----------
     recipe : the fields that its `schedule` reads, each named as above.
     step, steps_per_epoch : whole numbers; steps before this one, in all epochs, and of an epoch.
-    history : the criterion after every epoch so far, larger is better; only plateau reads it. NaN is no new best.
+    history : how good every epoch so far was, larger is better; only plateau reads it. NaN is no new best.
     settled : the epoch that `history` begins with; those before do not count.
 
     Notes

@@ -18,6 +18,7 @@ from netprobe.perturb.attack import attack
 from netprobe.perturb.base import Perturbation
 from netprobe.perturb.standing import predict_all
 from netprobe.processes import Processes
+from netprobe.training.choosing import LOSS
 from netprobe.uncertainty import wilson
 
 CLEAN = "validation_accuracy"
@@ -31,14 +32,24 @@ class Validation:
     The noise of attacks is the same every time, so that epochs are compared on equal terms.
     """
 
-    def __init__(self, data: Data | None, perturbation: Perturbation | None, device: torch.device, seed: int) -> None:
+    def __init__(
+        self,
+        data: Data | None,
+        perturbation: Perturbation | None,
+        device: torch.device,
+        seed: int,
+        judged_by: str = "accuracy",
+    ) -> None:
         self.data, self.perturbation, self.device, self.seed = data, perturbation, device, seed
+        self.judged_by = judged_by
 
     @property
     def criterion(self) -> str | None:
-        """The record whose largest value marks the best epoch."""
+        """The record that marks the best epoch: the largest, or the smallest loss."""
         if self.data is None:
             return None
+        if self.judged_by == "loss":
+            return LOSS
         return CLEAN if self.perturbation is None else ROBUST
 
     def measure(self, model: nn.Module, together: Processes, gradients: torch.dtype | None) -> dict:
@@ -49,7 +60,7 @@ class Validation:
         with undisturbed(model):
             sums = self._sums(model, rows, gradients)
         images, right, loss, standing = together.total(sums)
-        found = {"validation_loss": loss / images, CLEAN: right / images}
+        found = {LOSS: loss / images, CLEAN: right / images}
         found[f"{CLEAN}_interval"] = _interval(right, images)
         if self.perturbation is not None:
             found |= {ROBUST: standing / images, INTERVAL: _interval(standing, images)}

@@ -134,6 +134,15 @@ def test_robust_accuracy_chooses_the_best_epoch_of_adversarial_training(network,
     assert (robust <= clean).all()
 
 
+def test_the_smallest_validation_loss_can_choose_the_best_epoch(network, digits):
+    settings = {"epochs": 5, "validation": 0.2, "lr": 0.6, "schedule": "constant", "criterion": "loss"}
+    history = train(network, digits, **settings).history
+    assert history.attrs["criterion"] == "validation_loss"
+    smallest = int(history["validation_loss"].values.argmin())
+    assert history.attrs["best_epoch"] == smallest + 1
+    assert smallest != int(history["validation_loss"].values.argmax())
+
+
 def test_the_rate_of_a_plateau_falls_after_epochs_without_a_better_criterion(network, digits):
     settings = {"schedule": "plateau", "plateau_patience": 0, "lr": 1e-6, "epochs": 4, "validation": 0.2}
     lr = train(network, digits, **settings).history["lr"].values
