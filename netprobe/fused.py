@@ -35,10 +35,10 @@ SUMS = {"reassoc", "contract", "nsz"}
 """Licence to reorder a sum, which is what lets it use vector instructions; NaN and infinity keep their meaning."""
 
 
-def _compiled(function: Callable | None = None, **options: Any) -> Callable:
+def compiled(function: Callable | None = None, **options: Any) -> Callable:
     """`numba.njit`, kept on disk where some folder for that can be written to."""
     if function is None:
-        return functools.partial(_compiled, **options)
+        return functools.partial(compiled, **options)
     try:
         return numba.njit(function, nogil=True, cache=True, **options)
     except RuntimeError:  # a read-only installation without a home: compile anew in every process, for a second
@@ -87,14 +87,19 @@ def _read(x: np.ndarray, norms: bool, largest: bool, sparsity: bool) -> tuple[np
     """
     conditions, images = x.shape[:2]
     out = np.empty((images, conditions, 3)), np.empty((images, conditions, 2))
-    parts = min(torch.get_num_threads(), images, x.size // SHARE)
-    if parts <= 1:
-        _statistics(x, *out, norms, largest, sparsity, 0, images)
-        return out
-    bounds = [images * part // parts for part in range(parts + 1)]
-    share = functools.partial(_statistics, x, *out, norms, largest, sparsity)
-    list(_pool(parts).map(share, bounds[:-1], bounds[1:]))
+    shared_out(_statistics, images, x.size, x, *out, norms, largest, sparsity)
     return out
+
+
+def shared_out(kernel: Callable[..., None], rows: int, numbers: int, *arguments: Any) -> None:
+    """`kernel(*arguments, first, last)`, every one of torch's threads taking a range of the rows if there is enough
+    to do; `numbers` are those of all rows together."""
+    parts = min(torch.get_num_threads(), rows, numbers // SHARE)
+    if parts <= 1:
+        kernel(*arguments, 0, rows)
+        return
+    bounds = [rows * part // parts for part in range(parts + 1)]
+    list(_pool(parts).map(functools.partial(kernel, *arguments), bounds[:-1], bounds[1:]))
 
 
 @functools.cache
@@ -102,7 +107,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="netprobe")
 
 
-@_compiled
+@compiled
 def _statistics(x, norms_out, hoyer_out, norms, largest, sparsity, first, last):
     conditions, _, locations, channels = x.shape
     step = max(1, PIECE // channels)
@@ -143,7 +148,7 @@ def _statistics(x, norms_out, hoyer_out, norms, largest, sparsity, first, last):
                 hoyer_out[image, condition, 1] = 1 - live / locations
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _sum_rows(rows, absolute, squared):
     """sum |x| and sum x^2 of every row."""
     for row in range(len(rows)):
@@ -154,7 +159,7 @@ def _sum_rows(rows, absolute, squared):
         absolute[row], squared[row] = a, q
 
 
-@_compiled
+@compiled
 def _ratios(rows, absolute, squared):
     """(sum |x|)^2 / sum x^2 of all rows that are not all zero, together, and their number; and both sums."""
     ratios, a, q, safe = _ratios_in_float32(absolute, squared, len(rows))
@@ -173,7 +178,7 @@ def _ratios(rows, absolute, squared):
     return ratios, live, a, q
 
 
-@_compiled(fastmath=SUMS, error_model="numpy")  # Python's error at 0 / 0 would keep the loop from vector instructions
+@compiled(fastmath=SUMS, error_model="numpy")  # Python's error at 0 / 0 would keep the loop from vector instructions
 def _ratios_in_float32(absolute, squared, count):
     ratios, total, power, unsafe = 0.0, 0.0, 0.0, 0
     for row in range(count):
@@ -185,7 +190,7 @@ def _ratios_in_float32(absolute, squared, count):
     return ratios, total, power, unsafe == 0
 
 
-@_compiled
+@compiled
 def _centre(rows, shift, out, total):
     for row in range(len(rows)):
         for channel in range(len(shift)):
@@ -193,14 +198,14 @@ def _centre(rows, shift, out, total):
             total[channel] += out[row, channel]
 
 
-@_compiled
+@compiled
 def _sums(x):
     """sum |x| and sum x^2."""
     a, q = _sums_in_float32(x)
     return (np.float64(a), np.float64(q)) if TINY < q < HUGE else _sums_in_float64(x)
 
 
-@_compiled
+@compiled
 def _change(x, y, out):
     """x - y, kept in `out`, and its sums."""
     a, q = _subtract(x, y, out)
@@ -211,7 +216,7 @@ def _change(x, y, out):
     return difference, a, q
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _sums_in_float32(x):
     absolute = squared = np.float32(0)
     for i in range(len(x)):
@@ -220,7 +225,7 @@ def _sums_in_float32(x):
     return absolute, squared
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _sums_in_float64(x):
     absolute = squared = 0.0
     for i in range(len(x)):
@@ -230,7 +235,7 @@ def _sums_in_float64(x):
     return absolute, squared
 
 
-@_compiled(fastmath=SUMS)
+@compiled(fastmath=SUMS)
 def _subtract(x, y, out):
     """Write x - y to `out`; sum |x - y| and sum (x - y)^2, taken on the way."""
     absolute = squared = np.float32(0)
@@ -242,7 +247,7 @@ def _subtract(x, y, out):
     return absolute, squared
 
 
-@_compiled
+@compiled
 def _largest_bits(x):
     """The bits of the largest |x|, x given by its bits: in that order integers vectorise, and NaN is above infinity."""
     largest = np.int32(0)

@@ -158,4 +158,4 @@ def test_it_works_where_nothing_can_be_kept_on_disk(monkeypatch):
 
     original = fused.numba.njit
     monkeypatch.setattr(fused.numba, "njit", refuse)
-    assert fused._compiled(lambda x: x + 1)(1) == 2
+    assert fused.compiled(lambda x: x + 1)(1) == 2

@@ -69,7 +69,7 @@ def _same(ours: Tensor, reference: Tensor) -> bool:
 def _folded(model: nn.Module) -> nn.Module:
     if any(hasattr(module, "backward_surrogate") for module in model.modules()):
         raise TypeError("a layer declares its own backward pass, which tracing would lose")
-    traced = _traced(copy.deepcopy(model))
+    traced = trace(copy.deepcopy(model))
     modules = dict(traced.named_modules())
     folded = [node for node in traced.graph.nodes if _is_foldable(node, modules)]
     traced.meta["folds"] = {node.args[0].target: node.target for node in folded}  # meta survives a deep copy
@@ -80,7 +80,7 @@ def _folded(model: nn.Module) -> nn.Module:
     return traced
 
 
-def _traced(model: nn.Module) -> fx.GraphModule:
+def trace(model: nn.Module) -> fx.GraphModule:
     """`model` as a graph of its modules; one that cannot be traced (control flow that looks at values) stays whole."""
     tracer = _Tracer()
     while True:
@@ -108,7 +108,7 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> object:
         outside, self.inside = self.inside, self.path_of_module(m)
         result = super().call_module(m, forward, args, kwargs)
-        self.inside = outside  # not restored after an error: where it happened is what `_traced` asks
+        self.inside = outside  # not restored after an error: where it happened is what `trace` asks
         return result
 
 
