@@ -1,0 +1,155 @@
+"""Evaluating networks for a published table, and their results beside its numbers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import xarray as xr
+
+import netprobe as npb
+from netprobe.cli.models import load_all
+from netprobe.perturb.backward import declared_passes
+from netprobe.uncertainty import wilson
+
+WORST = "worst"
+"""The column of images that stand every attack there was."""
+KEPT = ("eps", "norm", "loss", "steps", "step_size", "restarts", "random_start", "eot", "normalised", "spread")
+
+
+class Column(NamedTuple):
+    """A column of a table: its heading, and the condition of the evaluation that it shows."""
+
+    heading: str
+    condition: str
+
+
+def columns(*conditions: str) -> list[Column]:
+    """Columns headed by the names of their conditions."""
+    return [Column(name, name) for name in conditions]
+
+
+def evaluated(results: xr.DataTree) -> list[str]:
+    """The networks that the results are of."""
+    return [name for name in results.children if "evaluation" in results[name].children]
+
+
+def table(results: xr.DataTree, shown: Sequence[Column], paper: Mapping[str, tuple[float | None, ...]]) -> list[str]:
+    """A line for each network, in Markdown: ours with its Wilson interval, and the published number in brackets.
+
+    Conditions that a network was not evaluated under are left empty.
+    """
+    return [_line(name, results[name]["evaluation"], shown, paper.get(name)) for name in evaluated(results)]
+
+
+def _line(name: str, evaluation: xr.DataTree, shown: Sequence[Column], paper: tuple[float | None, ...] | None) -> str:
+    numbers = paper or (None,) * len(shown)
+    cells = [_cell(evaluation, each.condition, number) for each, number in zip(shown, numbers, strict=True)]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def check(results: xr.DataTree, conditions: Sequence[str]) -> None:
+    """End with an error if a network was not evaluated under one of them."""
+    for name in evaluated(results):
+        missing = set(conditions) - set(results[name]["evaluation"]["condition"].values)
+        if missing:
+            sys.exit(f"{name} was not evaluated under {', '.join(sorted(missing))}: give the attacks these names")
+
+
+def head(shown: Sequence[Column]) -> list[str]:
+    """The first two lines of such a table."""
+    return ["| | " + " | ".join(each.heading for each in shown) + " |", "|" + "---|" * (len(shown) + 1)]
+
+
+def _cell(evaluation: xr.DataTree, condition: str, number: float | None) -> str:
+    """An accuracy in per cent, its interval, and the published number; of the images that were seen to."""
+    correct = evaluation["correct"]
+    if condition != WORST and condition not in correct["condition"]:
+        return ""
+    each = correct.min("condition") if condition == WORST else correct.sel(condition=condition)  # -1: not yet known
+    right = each.values[each.values >= 0]
+    low, high = (100 * bound for bound in wilson(int(right.sum()), len(right)))
+    paper = "" if number is None else f" (paper {number:g})"
+    return f"{100 * right.mean():.1f} [{low:.1f}, {high:.1f}]{paper}"
+
+
+def settings_of(results: xr.DataTree) -> list[str]:
+    """How many images, and every attack."""
+    provenance = json.loads(results.attrs["provenance"])
+    lines = [f"{provenance['data']['name']}, {provenance['data']['samples']:,} images"]
+    return lines + [_attack(name, each) for name, each in provenance["perturbations"].items()]
+
+
+def _attack(name: str, about: Mapping) -> str:
+    if "surrogate" in about:
+        return f"{name}: {about['attack']}, made on another network"
+    shown = [f"{key}={about[key]}" for key in KEPT if key in about]
+    return f"{name}: {', '.join(shown)}, backward passes: {about['backward'] or 'all declared'}"
+
+
+def ways(results: xr.DataTree, conditions: Sequence[str]) -> list[str]:
+    """Which backward pass broke how many images, of networks that declare several."""
+    lines = []
+    for name in evaluated(results):
+        for condition in conditions:
+            broken = results[name]["evaluation"]["broken_by"].sel(condition=condition).values.astype(str)
+            counts = {way: int((broken == way).sum()) for way in dict.fromkeys(broken) if way}
+            if counts:
+                listed = ", ".join(f"{way} {n}" for way, n in counts.items())
+                lines.append(f"{name}, broken by {condition}: {listed}")
+    return lines
+
+
+def as_help(text: str) -> str:
+    """A docstring as the help of a command: indented parts keep their lines."""
+    return text.replace("\n\n    ", "\n\n\b\n    ")
+
+
+def evaluating(folder: str) -> Callable:
+    """The arguments and options of every script that evaluates: what `report` takes by keyword."""
+
+    def decorated(command: Callable) -> Callable:
+        for decorator in (
+            click.argument("models", nargs=-1, required=True),
+            click.option("--data", default="cifar10", show_default=True, help="Name or path of the images."),
+            click.option("--limit", type=int, help="How many of them, every class its part; all by default."),
+            click.option("--gradients", type=click.Choice(["bfloat16"]), help="Precision of attack gradients."),
+            click.option("--batch-size", type=int, help="Images attacked at a time; told by memory by default."),
+            click.option("-o", "--out", default=folder, show_default=True, type=click.Path(path_type=Path)),
+        ):
+            command = decorator(command)
+        return command
+
+    return decorated
+
+
+def report(
+    attacks: Callable[[str | None], dict[str, Any]],
+    backward: str,
+    shown: Sequence[Column],
+    paper: Mapping[str, tuple[float | None, ...]],
+    *,
+    models: Sequence[str],
+    data: str,
+    limit: int | None,
+    out: Path,
+    **settings: Any,
+) -> None:
+    """Evaluate every network under `attacks(way)`, way being `backward` for a front end and else None; print the table.
+
+    Results are written to out/NAME.nc, network by network.
+    """
+    images, notes = npb.data.load(data, limit=limit), []
+    networks = load_all(models, None)
+    print(*head(shown), sep="\n")
+    for name, network in networks.items():
+        named = attacks(backward if declared_passes(network) else None)
+        tree = npb.evaluate({name: network}, images, named, folder=out, doubts=False, **settings)
+        npb.save_results(tree, out / f"{name}.nc")
+        print(*table(tree, shown, paper), sep="\n", flush=True)
+        notes += ["", f"{name}:", *settings_of(tree)]
+    print(*notes, sep="\n")
