@@ -1,7 +1,8 @@
 """Tables 4.2 and 4.3 of Bakiskan (2022): the sparse coding front end with dropout, beside the paper.
 
-    python figures/table_4_2.py sparse=runs/sparse-50/best.pt NT=resnet32_thin@nt.pt AT=resnet32_thin@at.pt \\
-        --twin runs/sparse-twin/best.pt --surrogate resnet32_thin@at.pt --data cifar10 --eot 40 -o runs/table-4-2
+    python figures/table_4_2.py sparse=runs/sparse-50/best.pt AT=resnet32_thin@at.pt,normalize=cifar10 \\
+        --twin runs/sparse-twin/best.pt --surrogate resnet32_thin@at.pt,normalize=cifar10 \\
+        --data cifar10 --eot 40 -o runs/table-4-2
 
 evaluates every network, MODELS being as for `netprobe evaluate`, and prints the tables: accuracies in per cent with
 their 95 % Wilson intervals, Linf 8/255, steps of 1/255 from the image itself.

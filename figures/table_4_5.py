@@ -1,7 +1,7 @@
 """Table 4.5 of Bakiskan (2022): the sparse coding front end without dropout under four attacks, beside the paper.
 
-    python figures/table_4_5.py sparse=runs/sparse-15/best.pt NT=resnet32_thin@nt.pt AT=resnet32_thin@at.pt \\
-        --data cifar10 --steps 40 --restarts 100 -o runs/table-4-5
+    python figures/table_4_5.py sparse=runs/sparse-15/best.pt NT=resnet32_thin@nt.pt,normalize=cifar10 \\
+        AT=resnet32_thin@at.pt,normalize=cifar10 --data cifar10 --steps 40 --restarts 100 -o runs/table-4-5
 
 evaluates every network, MODELS being as for `netprobe evaluate`, and prints the table: accuracies in per cent with
 their 95 % Wilson intervals. What was done is kept, so that the same call goes on from there. Networks with a front end
