@@ -114,6 +114,19 @@ def wholes(least: int, *, help: str) -> dict:
     return {"check": check, "help": help}
 
 
+def reals(least: float = -math.inf, *, help: str) -> dict:
+    """Metadata of a tuple of finite numbers that are at least `least`, or None; "0.1:0.05" spells one."""
+
+    def check(where: str, value: object) -> tuple[float, ...] | None:
+        if value is None:
+            return None
+        parts = [literal(part) for part in value.split(":")] if isinstance(value, str) else value
+        one = real(least, help="")["check"]
+        return tuple(one(where, part) for part in (parts if isinstance(parts, tuple | list) else [parts]))
+
+    return {"check": check, "help": help}
+
+
 def class_target(rules: Collection[str], *, help: str) -> dict:
     """Metadata of a targeted attack's goal: None, a class number, or the name of one of `rules`."""
 
@@ -166,6 +179,8 @@ def spelled(value: object) -> str:
     """The shortest text that `literal` reads back exactly: 0.1, but 8/255 for 0.03137254901960784."""
     if isinstance(value, str):
         return value
+    if isinstance(value, tuple):
+        return ":".join(map(spelled, value))
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if value == int(value):

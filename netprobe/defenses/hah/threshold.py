@@ -1,0 +1,52 @@
+"""The adaptive threshold of HaH blocks: every channel keeps the places where it is strongest."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from netprobe.defenses.hah.selecting import kth_smallest
+from netprobe.errors import NetprobeError, unknown
+
+RULES = ("keep", "mean", "none")
+ROUNDING = 1e-9
+"""So that a share of a whole number of places is that number: (1 - 0.9) 10 is 0.9999999999999998 in floats."""
+
+
+class AdaptiveThreshold(nn.Threshold):
+    """o = z where z > tau, else 0; tau (N, C, 1, 1) is told from every channel of every image (N, C, H, W) by itself.
+
+        keep   tau is the k-th smallest of the H W values, k = floor((1 - keep) H W): at most H W - k places remain, 205
+               of 1024 at keep = 0.2. Where k values or more are 0 and none is below, tau = 0: the positives remain
+        mean   tau is their mean
+        none   o = z
+
+    The same in train and eval mode, without state. No gradient goes through tau: that of o is that of z where o = z.
+    Where k = 0 (too few places) nothing is thresholded. Cekic, Bakiskan and Madhow, arXiv 2202.13074, eq. 3.
+    """
+
+    def __init__(self, keep: float = 0.2, rule: str = "keep") -> None:
+        super().__init__(0.0, 0.0)  # a threshold and what takes the place of the rest; sites know it as an activation
+        if rule not in RULES:
+            raise unknown("rule of the threshold", rule, RULES)
+        if not 0 < keep <= 1:
+            raise NetprobeError(f"keep={keep!r}: the share of places that a channel keeps is above 0 and at most 1")
+        self.keep, self.rule = float(keep), rule
+
+    def forward(self, z: Tensor) -> Tensor:
+        tau = self.tau(z)
+        return z if tau is None else torch.where(z <= tau, 0, z)  # this way round NaN stays NaN
+
+    def tau(self, z: Tensor) -> Tensor | None:
+        """The thresholds (N, C, 1, 1); None: there are none."""
+        if self.rule == "mean":
+            return z.detach().mean((2, 3), keepdim=True)
+        k = math.floor((1 - self.keep) * z[0, 0].numel() + ROUNDING)
+        if self.rule == "none" or k == 0:
+            return None
+        return kth_smallest(z.flatten(2), k).unsqueeze(-1)
+
+    def extra_repr(self) -> str:
+        return f"rule={self.rule}" + (f", keep={self.keep:g}" if self.rule == "keep" else "")
