@@ -27,6 +27,8 @@ class Defense(Checked, ABC):
 
     name: ClassVar[str]  # in specs and on the command line
     title: ClassVar[str]  # in results and legends
+    recorded: ClassVar[Mapping[str, tuple[str, str, str]]] = {}
+    """Long name, unit and definition of what `records`, or `loss` beside the loss, puts into the history."""
 
     def completed(self, data: Data) -> Self:
         """The same with every setting known: those left to the training images are told from them."""
@@ -99,6 +101,10 @@ class Defense(Checked, ABC):
     def validation_attack(self) -> Perturbation | None:
         """The attack under which validation images tell the best epoch; None: the clean images do."""
         return None
+
+    def records(self, model: nn.Module) -> dict[str, float]:
+        """What the history holds of the network as it is after an epoch, by name, such as a norm of its weights."""
+        return {}
 
     def views(self, stages: Mapping[str, nn.Module], data: Data) -> dict[str, xr.Dataset]:
         """What a report of the training shows besides its history, by the name of its section.

@@ -184,7 +184,7 @@ def _trained(loop: Loop) -> Trained:
     last = loop.finished()
     model = _with_weights(last, loop.keeper.weights if folder is None else _weights(folder / BEST))
     stages = tuple(_with_weights(last, weights) for weights in _stages(loop))
-    history = history_dataset(loop.history, attrs)
+    history = history_dataset(loop.history, attrs, loop.defense.recorded)
     return Trained(model, last, history, loop.defense, loop.recipe, folder, findings, stages)
 
 

@@ -253,6 +253,7 @@ class Loop:
             "lr": self._rates(self._steps_done - 1)[0],
             **self.tally.means(),
             **self.validation.measure(self.result, self.together, self._gradients()),
+            **self.defense.records(self.result),
             "seconds": seconds,
             "images_per_second": images / max(seconds, 1e-9),  # of all processes together
         }

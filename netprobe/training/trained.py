@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,15 @@ class Trained:
         return f"<p>{html.escape(repr(self.defense))}</p><ul>{notes}</ul>{self.history._repr_html_()}"
 
 
-def history_dataset(records: list[dict[str, Any]], attrs: dict[str, Any]) -> xr.Dataset:
-    """The records of epochs, one variable a quantity, with `attrs`."""
+def history_dataset(
+    records: list[dict[str, Any]], attrs: dict[str, Any], recorded: Mapping[str, tuple[str, str, str]] | None = None
+) -> xr.Dataset:
+    """The records of epochs, one variable a quantity, with `attrs`; `recorded` says what a defense's own mean."""
+    known = RECORDS | dict(recorded or {})
     found: dict[str, xr.Variable] = {}
     for name in dict.fromkeys(key for record in records for key in record if key != "epoch"):
         stem = name.removesuffix("_interval")
-        about = RECORDS.get(stem, (stem.replace("_", " "), "nat", "mean over the epoch of a term of the loss"))
+        about = known.get(stem, (stem.replace("_", " "), "nat", "mean over the epoch of a term of the loss"))
         if name == stem:
             values = np.array([record.get(name, np.nan) for record in records], dtype=float)
             found[name] = variable("epoch", values, *about)

@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import signal
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from netprobe import data
+from netprobe.defenses import Natural
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.models import digits_cnn
 from netprobe.recipes import Recipe
@@ -210,6 +212,21 @@ def test_a_folder_of_another_training_is_refused_by_what_differs(network, digits
         train(network, digits, lr=0.07, out=tmp_path)
     with pytest.raises(CheckpointError, match="other initial weights"):
         train(digits_cnn(), digits, out=tmp_path)
+
+
+def test_a_defense_may_record_what_it_likes_of_the_network_after_every_epoch(network, digits):
+    class Watching(Natural):
+        recorded: ClassVar = {"size": ("size of the weights", "1", "their L2 norm")}
+
+        def records(self, model):
+            return {"size": float(torch.cat([p.detach().flatten() for p in model.parameters()]).norm())}
+
+    trained = fit(Watching(), network, digits, epochs=2, validation=0.2, progress=False)
+    size = trained.history["size"]
+    expected = torch.cat([p.detach().flatten() for p in trained.last.parameters()]).norm()
+    assert float(size[-1]) == pytest.approx(float(expected))
+    assert size[0] != size[1]
+    assert (size.attrs["long_name"], size.attrs["units"]) == ("size of the weights", "1")
 
 
 def test_history_is_written_line_by_line(network, digits, tmp_path):
