@@ -9,6 +9,7 @@ from torch import nn
 from netprobe.models.cnn import digits_cnn, mnist_cnn
 from netprobe.models.lenet import lenet
 from netprobe.models.madry import madry_cnn
+from netprobe.models.mfcc import words_mlp
 from netprobe.models.mlp import mlp
 from netprobe.models.normalize import STATISTICS, Normalize, Normalized
 from netprobe.models.resnet import resnet18
@@ -25,6 +26,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
         lenet,
         madry_cnn,
         mlp,
+        words_mlp,
         resnet18,
         vgg16,
         resnet20,

@@ -114,7 +114,7 @@ def _named(what: str) -> Constructor:
         raise NetprobeError(f"{what!r} is a file: say which callable in it builds the network, '{what}:NAME'")
     if Path(what).is_file():
         raise NetprobeError(f"{what!r} is a file of weights: give the architecture first, load(NAME, {what!r})")
-    raise unknown("architecture", what, ARCHITECTURES, FORMS)
+    raise unknown("architecture", what, ARCHITECTURES, FORMS, shown=len(ARCHITECTURES))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

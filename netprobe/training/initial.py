@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from netprobe.data import Data
 from netprobe.defenses import Defense
 from netprobe.errors import NetprobeError
 from netprobe.guard import undisturbed
+from netprobe.models import ARCHITECTURES
 from netprobe.models.sources import blueprint
 from netprobe.outputs import logits_of
 from netprobe.perturb.randomness import stream_seed
@@ -25,7 +27,8 @@ def initial(
     """A network of its own to train: a copy of a module, or one built by name with random weights from the seed.
 
     What is built gets the classes of the data and, where it can be told, `channels` inputs or as many as the images
-    have. `arguments` are those of `netprobe.load`, such as normalize or checkpoint.
+    have; a perceptron of ours as many inputs as there are values, a network for words their rate and length.
+    `arguments` are those of `netprobe.load`, such as normalize or checkpoint.
     """
     if isinstance(model, nn.Module):
         return copy.deepcopy(model)
@@ -35,6 +38,10 @@ def initial(
         fitting["num_classes"] = data.num_classes
     if data.kind == "image" and plan.takes("in_channels"):
         fitting["in_channels"] = data.shape[0] if channels is None else channels
+    if model in ARCHITECTURES:
+        values = math.prod((channels or data.shape[0], *data.shape[1:]))
+        known = {"in_features": values, "samples": data.shape[0], "rate": data.sample_rate}
+        fitting |= {name: value for name, value in known.items() if plan.takes(name) and value}
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         return load(model, **(fitting | arguments))
