@@ -7,8 +7,10 @@ import dataclasses
 from netprobe.defenses.adversarial import AdversarialTraining, FastAdversarialTraining
 from netprobe.defenses.base import Defense
 from netprobe.defenses.gaussian import GaussianAugmentation
+from netprobe.defenses.hah.defense import HaHDefense
 from netprobe.defenses.natural import Natural
 from netprobe.defenses.polarizing.defense import PixelQuantisation, PolarizingDefense
+from netprobe.defenses.sca.defense import SCADefense
 from netprobe.defenses.sparse_coding.defense import SparseCodingDefense
 from netprobe.defenses.trades import TRADES
 from netprobe.errors import NetprobeError, unknown
@@ -19,6 +21,7 @@ DEFENSES: dict[str, type[Defense]] = {
     for cls in (
         *(Natural, AdversarialTraining, FastAdversarialTraining, TRADES, GaussianAugmentation),
         *(PolarizingDefense, PixelQuantisation, SparseCodingDefense),
+        *(HaHDefense, SCADefense),
     )
 }
 

@@ -18,7 +18,7 @@ from netprobe.training import fit
 WITHOUT_CHANGE = ["natural", "pgd-at:eps=0", "fast:eps=0", "trades:beta=0", "gaussian:std=0"]
 ATTACKING = ["pgd-at:eps=0.1,steps=3", "fast:eps=0.1", "trades:eps=0.1,steps=3"]
 SOME = ["natural", *ATTACKING, "gaussian:std=0.1"]
-FRONT_ENDS = {"polarizing", "pixel-quantisation", "sparse-coding"}  # each with tests of its own, in its own folder
+FRONT_ENDS = {"polarizing", "pixel-quantisation", "sparse-coding", "hah", "sca"}  # each with tests in its own folder
 
 
 @pytest.fixture
