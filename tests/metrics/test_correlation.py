@@ -52,6 +52,18 @@ def test_shift_is_that_of_numpys_correlations(setting, unit):
         assert one.live_units == before.shape[1]
 
 
+def test_changes_are_the_quantiles_of_the_changed_correlations(setting):
+    model, data, other, (clean, perturbed) = setting
+    found = probed(model, data, lookup(other), CorrelationShift()).squeeze("perturbation")
+    for site in SITES:
+        before, after = (np.corrcoef(channel_rows(a[site]), rowvar=False) for a in (clean, perturbed))
+        changes = [abs(before[i, j] - after[i, j]) for i in range(len(before)) for j in range(i)]
+        curve = found["change"].sel(site=site)
+        assert curve.sel(share=0.5) == pytest.approx(np.median(changes), rel=1e-7)
+        assert curve.sel(share=1) == pytest.approx(max(changes), rel=1e-7)
+        np.testing.assert_allclose(curve, np.quantile(changes, found["share"]), rtol=1e-7)
+
+
 def test_interval_is_the_jackknife_of_blocks(setting):
     model, data, other, (clean, perturbed) = setting
     found = probed(model, data, lookup(other), CorrelationShift()).squeeze("perturbation")
@@ -113,7 +125,7 @@ def test_dead_units_have_no_correlations():
     assert np.ptp(after[:, 1]) == 0
     assert found.live_units.item() == 1
     np.testing.assert_allclose(found["shift"].item(), np.linalg.norm(r0 - r1), rtol=1e-10)
-    assert found.shift_per_pair.isnull().all()
+    assert found.shift_per_pair.isnull().all() and found.change.isnull().all()
 
 
 def test_correlations_stay_within_one():
