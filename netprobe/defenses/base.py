@@ -43,7 +43,11 @@ class Defense(Checked, ABC):
         return model
 
     def prepare(self, model: nn.Module, data: Data, seed: int, progress: bool) -> None:
-        """Learn, in place, what is not learnt by gradient steps and comes before them, such as a dictionary."""
+        """Learn, in place, what is not learnt by gradient steps and comes before them, such as a dictionary.
+
+        It must follow from the arguments alone, and all of it be in the state dict: it is not asked for again where a
+        training goes on.
+        """
 
     def published(self, architecture: str, shape: tuple[int, ...]) -> Recipe | None:
         """How the work that the defense comes from trained such a network on inputs of that shape, for the preset

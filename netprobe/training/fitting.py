@@ -86,7 +86,6 @@ def fit(
     trained = defended(network, defense, recipe.seed).to(where)
     check_fit(trained, train, where)
     train, held_out = (train, validation) if isinstance(validation, Data) else _split(train, recipe)
-    defense.prepare(trained, train, recipe.seed, progress and together.leads)
     card["key"] = _key(card, trained, train, held_out)
     if held_out is None and (recipe.schedule == "plateau" or recipe.patience):
         raise NetprobeError("schedule='plateau' and patience look at validation images: give validation above 0")
@@ -95,8 +94,11 @@ def fit(
     if recipe.channels_last and train.kind == "image":
         trained = trained.to(memory_format=torch.channels_last)
     keeper = Keeper(card, None if out is None else made_folder(out), together, recipe.save_every)
+    begun = keeper.folder is not None and (keeper.folder / LAST).exists()
+    if not begun:  # a training that goes on finds what was learnt then among its weights
+        defense.prepare(trained, train, recipe.seed, progress and together.leads)
     loop = Loop(defense, trained, _on_device(train, where, recipe), judge, recipe, together, keeper)
-    if keeper.folder is not None and (keeper.folder / LAST).exists():
+    if begun:
         _go_on(loop)
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
         loop.run(name, progress)

@@ -178,6 +178,14 @@ def test_what_the_provenance_tells(results, tmp_path, provenance, said):
     assert said in report(tree, tmp_path / "r.html").read_text()
 
 
+def test_without_a_run_that_could_have_had_a_pre_flight_none_is_spoken_of(results, tmp_path):
+    tree = only(results, "accuracy")
+    del tree["preflight"]
+    tree.attrs["provenance"] = json.dumps({"recipe": {"epochs": 3}})
+    text = report(tree, tmp_path / "r.html").read_text()
+    assert "No findings are recorded" not in text and "#preflight" not in text
+
+
 def test_all_of_the_provenance_is_shown(hostile, document):
     leaves = list(flat(json.loads(hostile.attrs["provenance"])))
     assert len(leaves) > 10
