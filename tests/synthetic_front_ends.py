@@ -1,4 +1,4 @@
-"""What `npb.polarization` gives, drawn from three bells instead of filters."""
+"""What `npb.polarization` gives, drawn from three bells instead of filters, and `npb.defenses.hah.firing`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,22 @@ def polarization(rng: np.random.Generator, described: Callable[..., xr.Dataset])
             {"title": "polarization", "eps": 0.3},
         )
     )
+
+
+def firing(site: dict, rng: np.random.Generator, described: Callable[..., xr.Dataset]) -> xr.Dataset:
+    """Twelve channels a site, the first of which fires ever more often; eight at the last site."""
+    sites = len(site["site"][1])
+    frequency = rng.beta(2, 15, (sites, 12))
+    frequency[:, 0] = np.linspace(0.5, 0.99, sites)
+    frequency[-1, 8:] = np.nan
+    bounds = np.stack([frequency - 0.01, frequency + 0.01], -1)
+    found = {
+        "frequency": (("site", "channel"), frequency),
+        "frequency_interval": (("site", "channel", "bound"), bounds),
+        "always": ("site", (frequency > 0.95).sum(1)),
+        "even": ("site", np.full(sites, 2 / 12)),
+    }
+    return described(xr.Dataset(found, site | {"channel": np.arange(12)}, {"title": "firing", "top": 0.1}))
 
 
 SHAPES = ((0.1, 0.15), (0.7, 0.3), (1.0, 0.08))

@@ -11,9 +11,10 @@ import json
 import numpy as np
 import xarray as xr
 from synthetic_evaluations import evaluations
-from synthetic_front_ends import polarization
+from synthetic_front_ends import firing, polarization
 from synthetic_histories import history
 from synthetic_partial import partial_training
+from synthetic_steps import lateral, settling
 
 SITES = (
     "conv1",
@@ -73,6 +74,9 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
             "perturbation_spectrum": perturbation_spectrum(traits, images, np.random.default_rng(len(sites))),
             "gradcam": gradcam(sites, rng, maps),
             "polarization": polarization(np.random.default_rng(len(sites)), described),
+            "firing": firing(site, np.random.default_rng(len(sites)), described),
+            "settling": settling(traits[1] > 0, images, np.random.default_rng(len(sites)), described, wilson),
+            "lateral": lateral(np.random.default_rng(len(sites)), described),
             "partial": partial_training(traits[1] > 0, sites),
             "history": history(traits[1], np.random.default_rng(len(sites)), described, wilson),
         }
@@ -242,6 +246,8 @@ def correlation(traits, site, images, rng) -> xr.Dataset:
     depth = site["depth"][1]
     shift = images * (0.25 if traits[1] > 0 else 0.08) * strength()[:, None] ** 0.7 * (0.2 + depth)
     live = np.where(np.arange(len(depth)) == 3, np.nan, 64.0)
+    share = np.linspace(0, 1, 101)
+    change = np.clip((shift / live)[..., None] * share / 5, 0, 2)
     return described(
         xr.Dataset(
             {
@@ -251,9 +257,10 @@ def correlation(traits, site, images, rng) -> xr.Dataset:
                     shift[..., None] * np.array([0.93, 1.08]),
                 ),
                 "shift_per_pair": (("perturbation", "site"), shift / live),
+                "change": (("perturbation", "site", "share"), change),
                 "live_units": (("perturbation", "site"), np.broadcast_to(np.nan_to_num(live), shift.shape)),
             },
-            coords=conditions("perturbation") | site,
+            coords=conditions("perturbation") | site | {"share": share},
         ),
         shift=("correlation shift", "1", "||R_0 - R_eps||_F over images"),
         shift_per_pair=(

@@ -1,11 +1,14 @@
 """One plot a file: `plot_x(results, ..., ax=None) -> Axes`, from labelled results alone."""
 
 from netprobe.plots.accuracy import plot_accuracy
+from netprobe.plots.accuracy_by_steps import plot_accuracy_by_steps
+from netprobe.plots.activation_planes import plot_activation_planes
 from netprobe.plots.alpha import plot_alpha
 from netprobe.plots.batch_norm import plot_batch_norm
 from netprobe.plots.batch_norm_drift import plot_batch_norm_drift
 from netprobe.plots.cka import plot_cka
 from netprobe.plots.code_steps import plot_code_steps
+from netprobe.plots.correlation_change import plot_correlation_change
 from netprobe.plots.correlation_shift import plot_correlation_shift
 from netprobe.plots.corruption_error import plot_corruption_error
 from netprobe.plots.corruption_table import plot_corruption_table
@@ -13,8 +16,10 @@ from netprobe.plots.dictionary_atoms import plot_dictionary_atoms
 from netprobe.plots.drawing import save, style
 from netprobe.plots.effective_rank import plot_effective_rank
 from netprobe.plots.filter_hoyer import plot_filter_hoyer
+from netprobe.plots.firing import plot_firing
 from netprobe.plots.front_end_filters import plot_front_end_filters
 from netprobe.plots.gradcam import plot_gradcam
+from netprobe.plots.lateral_map import plot_lateral_map
 from netprobe.plots.learning_curves import plot_learning_curves
 from netprobe.plots.loss_landscape import plot_loss_landscape
 from netprobe.plots.minimum_norm import plot_minimum_norm
@@ -30,28 +35,35 @@ from netprobe.plots.psr import plot_psr
 from netprobe.plots.psr_ridge import plot_psr_ridge
 from netprobe.plots.quantiser_surrogates import plot_quantiser_surrogates
 from netprobe.plots.robustness_curve import plot_robustness_curve
+from netprobe.plots.settling import plot_settling
 from netprobe.plots.singular_values import plot_singular_values
 from netprobe.plots.snr import plot_snr
 from netprobe.plots.sparsity import plot_sparsity
 from netprobe.plots.spectrum import plot_spectrum
+from netprobe.plots.step_read_out import plot_step_read_out
 from netprobe.plots.tail_fatness import plot_tail_fatness
 from netprobe.plots.training_loss import plot_training_loss
 
 __all__ = [
     "plot_accuracy",
+    "plot_accuracy_by_steps",
+    "plot_activation_planes",
     "plot_alpha",
     "plot_batch_norm",
     "plot_batch_norm_drift",
     "plot_cka",
     "plot_code_steps",
+    "plot_correlation_change",
     "plot_correlation_shift",
     "plot_corruption_error",
     "plot_corruption_table",
     "plot_dictionary_atoms",
     "plot_effective_rank",
     "plot_filter_hoyer",
+    "plot_firing",
     "plot_front_end_filters",
     "plot_gradcam",
+    "plot_lateral_map",
     "plot_learning_curves",
     "plot_loss_landscape",
     "plot_minimum_norm",
@@ -67,10 +79,12 @@ __all__ = [
     "plot_psr_ridge",
     "plot_quantiser_surrogates",
     "plot_robustness_curve",
+    "plot_settling",
     "plot_singular_values",
     "plot_snr",
     "plot_sparsity",
     "plot_spectrum",
+    "plot_step_read_out",
     "plot_tail_fatness",
     "plot_training_loss",
     "save",

@@ -14,7 +14,8 @@ from netprobe.errors import NetprobeError, unknown
 from netprobe.groups import NOT_A_MODEL
 
 OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "corruptions", "landscape")  # what `npb.evaluate` gives
-OF_TRAINING = ("history", "partial", "polarization")  # what `npb.fit`, `npb.training.partial.sweep`, ... give
+# What `npb.fit`, `npb.training.partial.sweep` and the analyses of defenses give.
+OF_TRAINING = ("history", "partial", "polarization", "firing", "settling", "lateral")
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
 
 # What every plot of a metric reads; a Dataset without it is of another metric.
@@ -27,15 +28,18 @@ DRAWN = {
     "corruptions": ("accuracy", "error"),
     "evaluation": ("accuracy", "margin"),
     "filters": ("hoyer", "hoyer_filter"),
+    "firing": ("frequency", "always", "even"),
     "gradcam": ("map", "predicted"),
     "history": ("loss", "accuracy"),
     "hoyer": ("hoyer",),
+    "lateral": ("weight",),
     "landscape": ("loss", "along", "across"),
     "minimum_norm": ("mean", "median", "success"),
     "partial": ("adversarial_accuracy", "whole_adversarial_accuracy", "converged", "layer_parameters"),
     "perturbation_spectrum": ("profile",),
     "polarization": ("density", "danger", "threshold"),
     "psr": ("psr_db",),
+    "settling": ("energy", "lateral", "reconstruction", "residual", "accuracy", "probability"),
     "singular_values": ("normalized", "operator_norm", "effective_rank", "median_normalized"),
     "snr": ("snr_db", "snr_median_db"),
     "spectrum": ("eigenvalues", "alpha", "log_prefactor", "fit_first", "fit_last"),
@@ -48,6 +52,9 @@ _GIVEN_BY = {
     **dict.fromkeys(OF_TRAINING, "fit"),
     "partial": "training.partial.sweep",
     "polarization": "polarization",
+    "firing": "defenses.hah.firing",
+    "settling": "settling",
+    "lateral": "lateral_map",
     **dict.fromkeys(OF_WEIGHTS, "weights.analyse"),
 }
 

@@ -115,6 +115,9 @@ CALLS = {
     "history": "npb.fit(...)",
     "partial": "npb.training.partial.sweep(...)",
     "polarization": "npb.polarization(...)",
+    "firing": "npb.defenses.hah.firing(...)",
+    "settling": "npb.settling(...)",
+    "lateral": "npb.lateral_map(...)",
     **{metric: "npb.evaluate(...)" for metric in OF_EVALUATION if metric != "landscape"},
     **dict.fromkeys(OF_WEIGHTS, "npb.weights.analyse(...)"),
 }
@@ -132,7 +135,7 @@ def _lead(results: xr.DataTree) -> str:
     whose = "this network" if alone else "these networks"
     if measured_ones and measured_ones <= set(OF_WEIGHTS):
         return f"What the weights of {whose} tell, layer by layer"
-    if "history" in measured_ones and measured_ones <= {"history", "polarization"}:
+    if "history" in measured_ones and measured_ones <= {"history", "polarization", "firing", "settling", "lateral"}:
         return f"How {whose} {'was' if alone else 'were'} trained"
     if measured_ones and measured_ones <= set(OF_EVALUATION):
         return f"What {whose} withstand{'s' * alone}, and whether to believe it"

@@ -98,6 +98,21 @@ def _polarization(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
             yield Figure(f"Filters of {name}", partial(plots.plot_front_end_filters, results, models=[name]))
 
 
+def _firing(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    for group, whose in _alike(results, "firing", models):
+        caption = f"How often each channel is among the strongest of its place{whose}"
+        yield Figure(caption, partial(plots.plot_firing, results, models=group))
+
+
+def _settling(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    yield Figure("Energies and residual over the steps", partial(plots.plot_settling, results, models=models))
+    yield Figure("What would be said after each step", partial(plots.plot_step_read_out, results, models=models))
+
+
+def _lateral(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    yield Figure("Weights by which units predict each other", partial(plots.plot_lateral_map, results, models=models))
+
+
 def _partial(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     every = measured(results, "partial", models)
     codes = [code for entry in every for code in mixed(entry.data)]
@@ -145,6 +160,9 @@ def _sparsity(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
 def _correlation(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     over = "budget, at the last site" if sweep(measured(results, "correlation", models)[0].data) else "site"
     yield Figure(f"Correlation shift at each {over}", partial(plots.plot_correlation_shift, results, models=models))
+    if all("change" in results[model]["correlation"] for model in models):
+        caption = "How far the correlations of pairs of units move, at the last site"
+        yield Figure(caption, partial(plots.plot_correlation_change, results, models=models))
 
 
 def _cka(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
@@ -306,6 +324,43 @@ SECTIONS = (
         _polarization,
         Numbers("danger", "stage", 4),
         ("danger", "centre", "extreme", "threshold"),
+    ),
+    Section(
+        "firing",
+        "How often channels fire",
+        "Share of the places of all images at which a channel of a HaH block is positive and among the tenth that is "
+        "strongest, which is what the HaH loss raises. Channels are in order, from the one that fires most often. One "
+        "that fires nearly everywhere (above the dashed line) tells nothing of an image: were the loss allowed to "
+        "train the blocks below, a few such channels would satisfy it. A flat line near the dotted one means that all "
+        "channels take their turn. How often channels fire says nothing of robustness: judge it by netprobe evaluate.",
+        _firing,
+        Numbers("always", "site", 0),
+        ("always", "even"),
+    ),
+    Section(
+        "settling",
+        "How activations settle",
+        "The steps of a self-consistent layer lower the energy E of its activations: how far they are from what the "
+        "other units predict, plus λ times how badly the layer's input is rebuilt from them. E falls in every step as "
+        "long as the step size is safe (attribute largest_safe_step of the dataset, a cautious bound) and the cap, "
+        "whose share is in the table, is idle; the parts of E may rise. The dotted line is T, where the network stops: "
+        "what happens beyond it is not part of it. Read-outs before T show what the steps change for the rest of the "
+        "network, which only knows T; they say nothing of a network trained with fewer. A perturbation that the steps "
+        "seem to undo was made against all of them, but by a weak attack: judge robustness by netprobe evaluate.",
+        _settling,
+        Numbers("residual", "step", 3),
+        ("energy", "lateral", "reconstruction", "residual", "capped", "accuracy", "probability"),
+    ),
+    Section(
+        "lateral",
+        "Lateral weights",
+        "Row i holds the weights by which the other units of a self-consistent layer predict unit i; the diagonal is 0, "
+        "for no unit predicts itself. Structure that is plain to see, such as rows of one sign, says that many units do "
+        "the same thing. The order of units means nothing, and neither does the size of weights by itself: units may "
+        "be rescaled.",
+        _lateral,
+        Numbers("weight", "unit", 3),
+        ("weight",),
     ),
     Section(
         "partial",

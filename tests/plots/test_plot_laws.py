@@ -24,11 +24,14 @@ METRIC = {
     "plot_batch_norm_drift": "batch_norm_drift",
     "plot_cka": "cka",
     "plot_correlation_shift": "correlation",
+    "plot_correlation_change": "correlation",
     "plot_corruption_error": "corruptions",
     "plot_corruption_table": "corruptions",
     "plot_effective_rank": "singular_values",
     "plot_filter_hoyer": "filters",
+    "plot_firing": "firing",
     "plot_gradcam": "gradcam",
+    "plot_lateral_map": "lateral",
     "plot_learning_curves": "history",
     "plot_loss_landscape": "landscape",
     "plot_minimum_norm": "minimum_norm",
@@ -41,14 +44,18 @@ METRIC = {
     "plot_psr": "psr",
     "plot_psr_ridge": "psr",
     "plot_robustness_curve": "evaluation",
+    "plot_settling": "settling",
     "plot_singular_values": "singular_values",
     "plot_snr": "snr",
     "plot_sparsity": "hoyer",
     "plot_spectrum": "spectrum",
+    "plot_step_read_out": "settling",
     "plot_tail_fatness": "singular_values",
     "plot_training_loss": "history",
 }
 OF_FRONT_ENDS = {
+    "plot_accuracy_by_steps",
+    "plot_activation_planes",
     "plot_code_steps",
     "plot_dictionary_atoms",
     "plot_front_end_filters",
@@ -56,8 +63,8 @@ OF_FRONT_ENDS = {
     "plot_polarizing_bumps",
     "plot_quantiser_surrogates",
 }  # with tests of their own
-SHARED_SITES = ("plot_psr_ridge", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
-PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_loss_landscape")  # colours mean numbers there, not models
+SHARED_SITES = ("plot_psr_ridge", "plot_firing", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
+PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_lateral_map", "plot_loss_landscape")  # colours mean numbers there, not models
 CODES = ("plot_partial_curves", "plot_partial_layers", "plot_partial_parameters")  # and codes there
 every_plot = pytest.mark.parametrize("name", METRIC)
 
@@ -198,7 +205,13 @@ def test_a_missing_metric_is_named_with_the_remedy(name, results):
     )
     remedy = "npb.weights.analyse" if metric in OF_WEIGHTS else rf"metrics=\[\.\.\., '{metric}'\]"
     remedy = {"landscape": "npb.loss_landscape"}.get(metric, "npb.evaluate") if metric in OF_EVALUATION else remedy
-    other = {"partial": "npb.training.partial.sweep", "polarization": "npb.polarization"}
+    other = {
+        "partial": "npb.training.partial.sweep",
+        "polarization": "npb.polarization",
+        "firing": "npb.defenses.hah.firing",
+        "settling": "npb.settling",
+        "lateral": "npb.lateral_map",
+    }
     remedy = other.get(metric, "npb.fit") if metric in OF_TRAINING else remedy
     with pytest.raises(NetprobeError, match=rf"no '{metric}' for 'natural'.*{remedy}"):
         draw(name, rest)

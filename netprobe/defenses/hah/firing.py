@@ -72,7 +72,8 @@ def _measured(model: nn.Module, data: Data, sites: Sequence[Site], top: float, p
     device = device_of(model)
 
     def listen(site: Site, tensor: Tensor) -> None:
-        shares[site.name].append(_fires(tensor.movedim(site.channel_axis, -1).flatten(1, -2), top))
+        rows = tensor.movedim(site.channel_axis, -1).reshape(len(tensor), -1, site.channels)
+        shares[site.name].append(_fires(rows, top))
 
     bar = tqdm(total=len(data), desc="firing", unit="image", unit_scale=True, disable=not progress)
     with bar, listening(model, list(sites), listen):
