@@ -129,7 +129,7 @@ def evaluating(folder: str) -> Callable:
 
 def report(
     attacks: Callable[[str | None], dict[str, Any]],
-    backward: str,
+    backward: str | None,
     shown: Sequence[Column],
     paper: Mapping[str, tuple[float | None, ...]],
     *,

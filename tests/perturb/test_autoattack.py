@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import ClassVar
 
@@ -37,6 +38,7 @@ def test_versions_have_the_published_parts():
         "apgd-ce": APGD(eps, eot=20),
         "apgd-dlr": APGD(eps, eot=20, loss="dlr"),
     }
+    assert list(AutoAttack(eps, version="apgd").parts.items()) == list(AutoAttack(eps).parts.items())[:2]
     wide = AutoAttack(eps, norm="l1").parts
     assert (wide["apgd-ce"].restarts, wide["apgd-t"].targets) == (5, 5)
     assert [family(AutoAttack(eps)), family(AutoAttack(eps, version="rand", norm="l2"))] == [
@@ -87,6 +89,16 @@ def test_too_few_classes_are_refused_before_any_work():
     y = model(x).argmax(1)
     with pytest.raises(NetprobeError, match="needs 4 classes, but the model has 3"):
         AutoAttack(0.1).fool(model, x, y, generator=None)
+
+
+def test_without_fab_no_library_is_needed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    monkeypatch.delitem(sys.modules, "pyautoattack.fab_pt", raising=False)
+    model, x, y = setting()
+    for version in ("rand", "apgd"):
+        assert len(fool(AutoAttack(0.1, version=version), model, x, y).fooled) == len(x)
+    with pytest.raises(NetprobeError, match="netprobe-torch\\[attacks\\]"):
+        fool(AutoAttack(0.1), model, x, y)
 
 
 def test_targeted_fab_is_the_reference_to_the_bit():
