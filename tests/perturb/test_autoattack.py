@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import ClassVar
 
@@ -92,13 +91,16 @@ def test_too_few_classes_are_refused_before_any_work():
 
 
 def test_without_fab_no_library_is_needed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyautoattack", None)
-    monkeypatch.delitem(sys.modules, "pyautoattack.fab_pt", raising=False)
+    def absent(*_):
+        raise NetprobeError("not installed")
+
+    monkeypatch.setattr("netprobe.perturb.autoattack.needed", absent)
     model, x, y = setting()
     for version in ("rand", "apgd"):
         assert len(fool(AutoAttack(0.1, version=version), model, x, y).fooled) == len(x)
-    with pytest.raises(NetprobeError, match="netprobe-torch\\[attacks\\]"):
-        fool(AutoAttack(0.1), model, x, y)
+    for version in ("standard", "plus"):
+        with pytest.raises(NetprobeError, match="not installed"):
+            fool(AutoAttack(0.1, version=version), model, x, y)
 
 
 def test_targeted_fab_is_the_reference_to_the_bit():
