@@ -97,12 +97,18 @@ class _RectifiedResponse(torch.autograd.Function):
         x, filters, y, least = ctx.saved_tensors
         of_x = of_filters = None
         if ctx.needs_input_grad[0]:
-            of_x = _convolution_backward(ctx, torch.where(y > 0, of_y, 0), x, filters, (True, False))[0]
+            of_x = _convolution_backward(ctx, _where_positive(of_y, y), x, filters, (True, False))[0]
         if ctx.needs_input_grad[1]:
             raised, lowered = (of_top / ctx.parts[0]).to(y.dtype), (of_rest / ctx.parts[1]).to(y.dtype)
-            of_h = torch.where(y > 0, of_y + torch.where(y >= least, raised, lowered), 0)
-            of_filters = _convolution_backward(ctx, of_h, x, filters, (False, True))[1]
+            below = torch.nextafter(least, least.new_zeros(()))  # y > below: y >= least
+            of_h = _where_positive((raised - lowered).expand_as(y), y - below).add_(of_y).add_(lowered)
+            of_filters = _convolution_backward(ctx, _where_positive(of_h, y), x, filters, (False, True))[1]
         return of_x, of_filters, None, None
+
+
+def _where_positive(tensor: Tensor, y: Tensor) -> Tensor:
+    """`tensor` where y > 0, else 0: on a CPU several times as fast as `torch.where`."""
+    return torch.ops.aten.threshold_backward(tensor, y, 0)
 
 
 def _convolution_backward(

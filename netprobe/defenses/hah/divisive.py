@@ -73,8 +73,8 @@ class _Divided(torch.autograd.Function):
         largest = divisor.flatten(1).argmax(1, keepdim=True)  # where M is
         total = of_divisor.sum((1, 2, 3)).mul_(ctx.sigma).unsqueeze(1)
         of_mean.view(len(y), -1).scatter_add_(1, largest, total)
-        of_surround = of_mean.div_(y.shape[1]).to(y.dtype).expand_as(y)
-        return (gradient / divisor).to(y.dtype) + _through(y, ctx.pool, of_surround), None, None
+        of_surround = torch.zeros_like(y).add_(of_mean.div_(y.shape[1]))  # on a CPU `expand_as` makes slow copies
+        return _through(y, ctx.pool, of_surround).add_(gradient / divisor), None, None
 
 
 def _through(y: Tensor, pool: int, gradient: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class AdaptiveThreshold(nn.Threshold):
 
     def forward(self, z: Tensor) -> Tensor:
         tau = self.tau(z)
-        return z if tau is None else torch.where(z <= tau, 0, z)  # this way round NaN stays NaN
+        return z if tau is None else _Kept.apply(z, tau)
 
     def tau(self, z: Tensor) -> Tensor | None:
         """The thresholds (N, C, 1, 1); None: there are none."""
@@ -50,3 +50,21 @@ class AdaptiveThreshold(nn.Threshold):
 
     def extra_repr(self) -> str:
         return f"rule={self.rule}" + (f", keep={self.keep:g}" if self.rule == "keep" else "")
+
+
+class _Kept(torch.autograd.Function):
+    """z where z > tau, else 0 (NaN where z is). All that is kept for the gradient is the result, as what follows does.
+
+    On a CPU `threshold_backward`, a where c > 0 and else 0, is vectorised; `torch.where` and masks are not.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, z: Tensor, tau: Tensor) -> Tensor:
+        o = torch.ops.aten.threshold_backward(z, z - tau, 0)
+        ctx.save_for_backward(o)
+        return o
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        (o,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, o.detach().abs(), 0), None

@@ -127,14 +127,13 @@ def test_groups_of_our_networks(name, count):
     assert len(find_groups(ARCHITECTURES[name]())) == count
 
 
-def test_networks_of_torchvision_and_timm(x):
+def test_networks_of_torchvision_and_timm():
     torchvision, timm = pytest.importorskip("torchvision"), pytest.importorskip("timm")
-    nets = torchvision.models.resnet18(weights=None), timm.create_model("resnet18"), torchvision.models.vgg11_bn()
-    for net in nets:
+    for net in (torchvision.models.resnet18(weights=None), timm.create_model("resnet18")):
         converted = convert(net.eval(), 3)
-        assert len(blocks_of(converted, HaHBlock)) == 3
+        assert blocks_of(converted, HaHBlock) == ["conv1", "layer1.0.conv1", "layer1.1.conv1"]
         with torch.no_grad():
-            assert converted(torch.rand(2, 3, 64, 64)).shape == (2, 1000)
+            assert converted(torch.rand(2, 3, 32, 32)).shape == (2, 1000)
 
 
 def test_the_vgg_of_the_paper():
