@@ -33,11 +33,12 @@ class CorrelationShift(Metric):
     ("pooled"). On a layer of n units both mean the correlations over images of arXiv 2308.03956.
 
     Returns `shift` (perturbation, site) with the interval of a jackknife over blocks of images;
-    `shift_per_pair` = D / sqrt(n (n - 1)) over the n units alive in both conditions, comparable between widths; `change`
-    (perturbation, site, share), the quantiles of |R_0,ij - R_eps,ij| over the pairs i < j of those units, which are the
-    empirical distribution read from the side; and `live_units`. 0 <= D <= 2 n; smaller means a more rigid correlation structure; invariant to positive rescaling of
-    single units. NaN per pair, and for change, for fewer than two live units. D has a floor from finite samples: compare conditions on
-    the same images only. State: C (C + 2) float64 per site, condition and block.
+    `shift_per_pair` = D / sqrt(n (n - 1)) over the n units alive in both conditions, comparable between widths;
+    `change` (perturbation, site, share), quantiles of |R_0,ij - R_eps,ij| over the pairs i < j of those units, that is
+    their empirical distribution; and `live_units`. 0 <= D <= 2 n; smaller means a more rigid correlation structure;
+    invariant to positive rescaling of single units. NaN per pair and for changes where fewer than two units live. D has
+    a floor from finite samples: compare conditions on the same images only. State: C (C + 2) float64 per site,
+    condition and block.
     """
 
     name: ClassVar[str] = "correlation"

@@ -354,10 +354,10 @@ SECTIONS = (
     Section(
         "lateral",
         "Lateral weights",
-        "Row i holds the weights by which the other units of a self-consistent layer predict unit i; the diagonal is 0, "
-        "for no unit predicts itself. Structure that is plain to see, such as rows of one sign, says that many units do "
-        "the same thing. The order of units means nothing, and neither does the size of weights by itself: units may "
-        "be rescaled.",
+        "Row i holds the weights by which the other units of a self-consistent layer predict unit i; the diagonal is "
+        "0, for no unit predicts itself. Structure that is plain to see, such as rows of one sign, says that many "
+        "units do the same thing. The order of units means nothing, and neither does the size of weights by itself: "
+        "units may be rescaled.",
         _lateral,
         Numbers("weight", "unit", 3),
         ("weight",),

@@ -64,7 +64,8 @@ OF_FRONT_ENDS = {
     "plot_quantiser_surrogates",
 }  # with tests of their own
 SHARED_SITES = ("plot_psr_ridge", "plot_firing", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
-PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_lateral_map", "plot_loss_landscape")  # colours mean numbers there, not models
+# colours mean numbers there, not models
+PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_lateral_map", "plot_loss_landscape")
 CODES = ("plot_partial_curves", "plot_partial_layers", "plot_partial_parameters")  # and codes there
 every_plot = pytest.mark.parametrize("name", METRIC)
 
