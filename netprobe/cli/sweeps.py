@@ -20,7 +20,7 @@ def swept(texts: Iterable[str]) -> dict[str, Callable]:
 
 
 def _sweep(text: str) -> dict[str, Callable]:
-    from netprobe.perturb import PERTURBATIONS, parse, sweep
+    from netprobe.perturb import sweep
 
     try:
         spec, varied = text.split()
@@ -28,12 +28,7 @@ def _sweep(text: str) -> dict[str, Callable]:
     except ValueError:
         raise NetprobeError(f"cannot read the sweep {text!r}: write {FORM}") from None
     name, spec = _named(spec)
-    steps = values.split(",")
-    kind = spec.partition(":")[0]
-    strength = PERTURBATIONS[kind].strength if kind in PERTURBATIONS else setting
-    if setting in ("eps", strength):  # what is varied need not be given, though a perturbation cannot do without
-        spec = f"{spec}{',' if ':' in spec else ':'}{strength}={steps[0]}"
-    found = sweep(parse(spec), **{setting: steps})
+    found = sweep(spec, **{setting: values.split(",")})
     return {f"{name}@{each.partition('@')[2]}" if name else each: p for each, p in found.items()}
 
 

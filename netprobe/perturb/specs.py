@@ -44,10 +44,14 @@ def parse(spec: str) -> Perturbation:
     name[:setting=value,...]; values are numbers, fractions a/b, words, true, false or none. An unknown name
     or setting, a setting given twice, a missing one and an impossible value are `NetprobeError`s.
     """
+    return _build(*_read(spec))
+
+
+def _read(spec: str) -> tuple[type[Perturbation], dict[str, object]]:
     name, _, rest = spec.strip().partition(":")
     if name not in PERTURBATIONS:
         raise unknown("perturbation", name, PERTURBATIONS)
-    return _build(PERTURBATIONS[name], assignments(rest, spec))
+    return PERTURBATIONS[name], assignments(rest, spec)
 
 
 def to_spec(perturbation: Perturbation) -> str:
@@ -122,8 +126,10 @@ def eps_of(perturbation: Callable) -> float:
     return float(strength) if isinstance(strength, numbers.Real) else math.nan
 
 
-def sweep(perturbation: Perturbation, **settings: Iterable) -> dict[str, Perturbation]:
-    """Copies of `perturbation` with one setting varied, by name: sweep(PGD(8/255), eps=["2/255", "4/255"]).
+def sweep(perturbation: Perturbation | str, **settings: Iterable) -> dict[str, Perturbation]:
+    """Copies of `perturbation` with one setting varied, by name: sweep("pgd:steps=40", eps=["2/255", "4/255"]).
+
+    A perturbation of ours, or its spec, which need not give what is varied.
 
     `eps` stands for the strength whatever it is called; values may be given as text. Names: "pgd@2/255" for
     the strength (multiples of 1/255 as fractions, else four digits if they tell the values apart),
@@ -132,14 +138,22 @@ def sweep(perturbation: Perturbation, **settings: Iterable) -> dict[str, Perturb
     if len(settings) != 1:
         raise NetprobeError(f"sweep varies one setting, not {len(settings)}: {', '.join(settings) or 'none was given'}")
     ((asked, values),) = settings.items()
-    setting = perturbation.strength if asked == "eps" else asked
-    base = {f.name: getattr(perturbation, f.name) for f in dataclasses.fields(perturbation)}
-    steps = [_build(type(perturbation), base | {setting: literal(v) if isinstance(v, str) else v}) for v in values]
-    prefix = "" if setting == perturbation.strength else f"{setting}="
+    cls, base = _read(perturbation) if isinstance(perturbation, str) else _settings(perturbation)
+    setting = cls.strength if asked == "eps" else asked
+    if isinstance(perturbation, str) and setting in base:
+        raise NetprobeError(f"{setting} is given twice, in {perturbation!r} and as what is varied")
+    steps = [_build(cls, base | {setting: literal(v) if isinstance(v, str) else v}) for v in values]
+    prefix = "" if setting == cls.strength else f"{setting}="
     labels = _labels([getattr(step, setting) for step in steps])
     if len(set(labels)) < len(labels):
         raise NetprobeError(f"sweep has values that occur twice: {', '.join(labels)}")
-    return {f"{perturbation.name}@{prefix}{label}": step for label, step in zip(labels, steps, strict=True)}
+    return {f"{cls.name}@{prefix}{label}": step for label, step in zip(labels, steps, strict=True)}
+
+
+def _settings(perturbation: Perturbation) -> tuple[type[Perturbation], dict[str, object]]:
+    if not isinstance(perturbation, Perturbation):
+        raise NetprobeError(f"{perturbation!r} cannot be swept: give a perturbation of netprobe, or its spec")
+    return type(perturbation), {f.name: getattr(perturbation, f.name) for f in dataclasses.fields(perturbation)}
 
 
 _REMEDY = (

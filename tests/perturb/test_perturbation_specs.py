@@ -188,6 +188,17 @@ def test_apply_checks_what_a_users_callable_returns():
             apply(bad, None, x, y, generator=None)
 
 
+def test_a_spec_can_be_swept_and_need_not_give_what_is_varied():
+    assert sweep("pgd:steps=5", eps=["2/255", 0.1]) == sweep(PGD(0.3, steps=5), eps=[2 / 255, 0.1])
+    assert sweep("pgd:eps=0.1", steps=[1, 2]) == sweep(PGD(0.1), steps=[1, 2])
+    with pytest.raises(NetprobeError, match="pgd needs its eps"):
+        sweep("pgd", steps=[1, 2])
+    with pytest.raises(NetprobeError, match="eps is given twice"):
+        sweep("pgd:eps=0.1", eps=[0.1, 0.2])
+    with pytest.raises(NetprobeError, match="cannot be swept: give a perturbation of netprobe, or its spec"):
+        sweep(len, eps=[1])
+
+
 def test_sweeps_are_named_by_what_varies():
     assert sweep(PGD(8 / 255, steps=5), eps=["0", "2/255", 4 / 255, 0.1]) == {
         "pgd@0": PGD(0, steps=5),
