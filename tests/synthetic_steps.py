@@ -41,7 +41,6 @@ def lateral(rng: np.random.Generator, described: Callable[..., xr.Dataset]) -> x
     """Twelve of sixty units."""
     weight, units = rng.normal(size=(12, 12)), np.linspace(0, 59, 12).round().astype(int)
     np.fill_diagonal(weight, 0)
-    coords = {"unit": units, "other": units}
-    return described(
-        xr.Dataset({"weight": (("unit", "other"), weight)}, coords, {"title": "lateral weights", "units": 60})
-    )
+    coords = {"unit": units, "other": units, "share": [0.5, 1.0]}
+    found = {"weight": (("unit", "other"), weight), "size": ("share", np.quantile(np.abs(weight), [0.5, 1]))}
+    return described(xr.Dataset(found, coords, {"title": "lateral weights", "units": 60}))

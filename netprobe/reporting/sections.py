@@ -357,10 +357,10 @@ SECTIONS = (
         "Row i holds the weights by which the other units of a self-consistent layer predict unit i; the diagonal is "
         "0, for no unit predicts itself. Structure that is plain to see, such as rows of one sign, says that many "
         "units do the same thing. The order of units means nothing, and neither does the size of weights by itself: "
-        "units may be rescaled.",
+        "units may be rescaled. The table has the sizes that half, nine of ten, ... of all weights do not exceed.",
         _lateral,
-        Numbers("weight", "unit", 3),
-        ("weight",),
+        Numbers("size", "share", 3),
+        ("size",),
     ),
     Section(
         "partial",

@@ -23,6 +23,8 @@ from netprobe.metrics.base import variable
 STEPS = (1, 4, 8, 16)
 MOST = 256
 """Units of a map of C."""
+SHARES = (0.5, 0.9, 0.99, 1.0)
+"""Of lateral weights, at which their sizes are told."""
 
 
 def activation_planes(
@@ -79,15 +81,25 @@ def _plane(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lateral_map(model: nn.Module, *, layer: str | None = None, most: int = MOST) -> xr.Dataset:
-    """The lateral weights C~ of a self-consistent layer: weight(unit, other), by which `other` predicts `unit`.
+    """The lateral weights C~ of a self-consistent layer.
 
-    Of more than `most` units as many, evenly spaced; attribute `units`: how many there are. The diagonal is 0.
+    Returns a Dataset:
+        weight(unit, other)  by which `other` predicts `unit`; 0 on the diagonal. Of more than `most` units as many,
+                             evenly spaced; the attribute `units` says how many there are
+        size(share)          quantiles of |C_ij| over all pairs of units; NaN for a single unit
     """
     if most < 1:
         raise NetprobeError(f"most={most}: give 1 or more")
     name, settled = self_consistent(model, layer)
     there = np.unique(np.linspace(0, settled.units - 1, min(most, settled.units)).round().astype(int))
-    weights = masked(settled.lateral.detach()).double().cpu().numpy()[np.ix_(there, there)]
-    found = variable("unit other", weights, "lateral weight", "1", "C with a diagonal of zeros")
+    weights = masked(settled.lateral.detach()).double().cpu().numpy()
+    pairs = np.abs(weights)[~np.eye(settled.units, dtype=bool)]
+    sizes = np.quantile(pairs, SHARES) if pairs.size else np.full(len(SHARES), np.nan)
+    variables = {
+        "weight": variable(
+            "unit other", weights[np.ix_(there, there)], "lateral weight", "1", "C with a diagonal of zeros"
+        ),
+        "size": variable("share", sizes, "size of a lateral weight", "1", "|C_ij| that this share does not exceed"),
+    }
     attrs = {"title": "lateral weights", "units": settled.units, "layer": name}
-    return xr.Dataset({"weight": found}, {"unit": there, "other": there}, attrs)
+    return xr.Dataset(variables, {"unit": there, "other": there, "share": list(SHARES)}, attrs)

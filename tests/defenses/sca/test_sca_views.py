@@ -157,6 +157,8 @@ def test_the_map_is_of_the_masked_weights(model):
     found = lateral_map(model)
     expected = model.linear1.lateral.detach().clone().fill_diagonal_(0).numpy()
     np.testing.assert_array_equal(found["weight"], expected)
+    sizes = np.abs(expected[~np.eye(12, dtype=bool)])
+    np.testing.assert_allclose(found["size"].sel(share=[0.5, 1]), [np.median(sizes), sizes.max()])
     some = lateral_map(model, most=5)
     units = some["unit"].values
     assert (units[0], units[-1], len(units), some.attrs["units"]) == (0, 11, 5, 12)
