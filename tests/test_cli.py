@@ -11,6 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from click.testing import CliRunner
+from scipy.io import wavfile
 
 from netprobe.cli import main
 from netprobe.cli.models import normalization, parse
@@ -38,6 +39,16 @@ def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "digits.pt"
     torch.save(digits_cnn().state_dict(), path)
     return path
+
+
+def test_recordings_of_unequal_length_are_brought_to_one(tmp_path):
+    for word, samples in (("yes", 900), ("no", 700)):
+        (tmp_path / word).mkdir()
+        for number in range(2):
+            wavfile.write(tmp_path / word / f"{number}.wav", 8000, np.full(samples + number, 1000, np.int16))
+    arguments = ["check", "words_mlp,samples=800,rate=8000,hidden=4,num_classes=2", "--data", tmp_path]
+    assert "differ in length" in run(*arguments, code=2)
+    assert "14 checks" in run(*arguments, "--length", 800)
 
 
 @pytest.mark.parametrize("verb", VERBS)

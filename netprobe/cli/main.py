@@ -15,6 +15,7 @@ from netprobe.cli.options import (
     data_flags,
     errors_as_usage,
     evaluate_flags,
+    inputs,
     model_flags,
     named_perturbations,
     optional_data_flags,
@@ -30,6 +31,8 @@ from netprobe.cli.partial import partial
 from netprobe.cli.train import EXAMPLES as TRAIN_EXAMPLES
 
 LOADING = ("arch", "normalize", "num_classes", "key", "unsafe")
+CHECKED = 256
+"""Images that `check` looks at, unless told how many."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,14 +96,13 @@ def layers(model: str, shape: str, sites: str, **loading: Any) -> None:
 @perturb_flag
 @click.option("--seed", default=0, show_default=True)
 @errors_as_usage
-def check(
-    model: str, data: str, split: str, limit: int, size: int, perturbations: tuple, seed: int, **loading: Any
-) -> None:
+def check(model: str, perturbations: tuple, seed: int, **options: Any) -> None:
     from netprobe import perturb
     from netprobe.preflight import check as look
 
-    (network,) = _loaded([model], loading).values()
-    images = _data(data, split, limit or 256, size, seed)
+    (network,) = _loaded([model], {key: options.pop(key) for key in LOADING}).values()
+    limited, images = options["limit"], inputs(options, seed)
+    images = images if limited else images.take(min(CHECKED, len(images)), seed)
     named = named_perturbations(perturbations) if perturbations else {}
     findings = look(network, images, {name: perturb.resolve(p) for name, p in named.items()}, seed=seed)
     click.echo(findings)
@@ -212,9 +214,8 @@ def train(defense: str, model: str, preset: str, device: str | None, out: str, *
     from netprobe.cli.train import trained
 
     loading = {key: options.pop(key) for key in LOADING}
-    data, split, limit, size = (options.pop(key) for key in ("data", "split", "limit", "size"))
+    images = inputs(options, options["seed"] or 0, "train")
     recipe = {name: value for name, value in options.items() if value is not None}
-    images = _data(data, split or "train", limit, size, recipe.get("seed", 0))
     loading["normalize"] = normalization(loading["normalize"])
     result = trained(defense, model, images, preset, recipe, out, device, **loading)
     click.echo(f"\n{result!r}\n\nwritten: {Path(out) / 'best.pt'}")
@@ -265,8 +266,7 @@ def weights(
         raise NetprobeError("give --input, for example --input 3,32,32, or --data: singular values depend on the size")
     size = None if shape is None else _input_shape(shape)
     networks = _loaded(models, {key: options.pop(key) for key in LOADING})
-    data, *rest = (options.pop(key) for key in ("data", "split", "limit", "size"))
-    images = None if data is None else _data(data, *rest, options["seed"])
+    images = inputs(options, options["seed"])
     named = named_perturbations(perturbations) if perturbations else None
     tree = analyse(networks, size, data=images, perturbations=named, **options)
     write(tree, out)
@@ -339,13 +339,7 @@ def _loaded(models: list[str] | tuple[str, ...], loading: dict[str, Any]) -> dic
 def _models_and_data(models: tuple[str, ...], options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """What was named, loaded; its options are taken out of `options`."""
     networks = _loaded(models, {key: options.pop(key) for key in LOADING})
-    return networks, _data(*(options.pop(key) for key in ("data", "split", "limit", "size")), options["seed"])
-
-
-def _data(data: str, split: str | None, limit: int | None, size: int | None, seed: int) -> Any:
-    from netprobe.data import load
-
-    return load(data, split, size=size, seed=seed, limit=limit)
+    return networks, inputs(options, options["seed"])
 
 
 def _input_shape(text: str) -> tuple[int, ...]:

@@ -55,10 +55,28 @@ recipe_flags = flags_of(Recipe, defaults=False)
 sweep_recipe_flags = flags_of(Recipe, defaults=False, without=("seed",))  # each cell has a seed of its own
 
 
+def form_flags(command: Callable) -> Callable:
+    """--size, --length: what form inputs of a folder are brought to."""
+    command = click.option("--length", type=int, help="samples of every recording of a folder of words")(command)
+    return click.option("--size", type=int, help="side to resize images of a folder to")(command)
+
+
+def inputs(options: dict[str, Any], seed: int, part: str | None = None) -> Any:
+    """The data that the flags of `data_flags` name, which are taken out of `options`; None if they name none.
+
+    `part` is taken where no split was asked for.
+    """
+    from netprobe.data import load
+
+    data, split = options.pop("data"), options.pop("split") or part
+    settings = {key: options.pop(key) for key in ("limit", "size", "length")}
+    return None if data is None else load(data, split, seed=seed, **settings)
+
+
 def data_flags(command: Callable, required: bool = True, part: str = "the held-out one") -> Callable:
-    """--data, --split, --limit, --size: which images; `part` is what is taken without --split."""
+    """--data, --split, --limit and those of `form_flags`: which inputs; `part` is what is taken without --split."""
+    command = form_flags(command)
     for option in (
-        click.option("--size", type=int, help="side to resize images of a folder to"),
         click.option("--limit", type=int, help="so many images, every class its share"),
         click.option("--split", help=f"part of the data set; by default {part}"),
         click.option(

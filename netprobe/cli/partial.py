@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from netprobe.cli.models import normalization
 from netprobe.cli.options import (
     errors_as_usage,
+    form_flags,
     interrupted,
     model_flags,
     preset_flag,
@@ -49,7 +50,7 @@ ELSEWHERE = ("print_cells", "cells")
 @click.option("--data", required=True, help="name, folder, word folder or .npz file; its parts train and test")
 @click.option("--limit", type=int, help="so many training images, every class its share")
 @click.option("--test-limit", type=int, help="so many test images, every class its share")
-@click.option("--size", type=int, help="side to resize images of a folder to")
+@form_flags
 @click.option("--codes", default="A1N2,N1A2,A2N1,N2A1", show_default=True, help="which codes")
 @click.option(
     "--cutoffs", default="all", show_default=True, help="all, blocks, or numbers of early layers and names: 0,4,layer3"
@@ -71,7 +72,7 @@ def partial(
     model: str, out: str, cells: tuple[str, ...], print_cells: bool, preset: str, seeds: str, **options: Any
 ) -> None:
     loading = {key: options.pop(key) for key in ("arch", "normalize", "num_classes", "key", "unsafe")}
-    images = _images(*(options.pop(key) for key in ("data", "limit", "test_limit", "size")))
+    images = _images(*(options.pop(key) for key in ("data", "limit", "test_limit", "size", "length")))
     settings = {key: value for key, value in options.items() if value is not None}
     network, name = _model(model, loading | {"normalize": normalization(loading["normalize"])}, images[0])
     asked = settings | {"recipe": preset, "seeds": numbers(seeds), "out": out}
@@ -85,10 +86,13 @@ def partial(
     _show(written(data, name, out), out)
 
 
-def _images(data: str, limit: int | None, test_limit: int | None, size: int | None) -> tuple[Any, Any]:
+def _images(
+    data: str, limit: int | None, test_limit: int | None, size: int | None, length: int | None
+) -> tuple[Any, Any]:
     from netprobe.data import load
 
-    return load(data, "train", limit=limit, size=size), load(data, "test", limit=test_limit, size=size)
+    form = {"size": size, "length": length}
+    return load(data, "train", limit=limit, **form), load(data, "test", limit=test_limit, **form)
 
 
 def _swept(network: Any, name: str, images: tuple[Any, Any], asked: dict[str, Any]) -> Any:
