@@ -16,6 +16,7 @@ from netprobe.plots.reading import Measured, places
 MOST = 24  # panels of a figure, if nobody names the layers
 PANEL = 1.15  # inches, the height of a panel with its name and ticks
 WIDTH = 1.7  # inches, the least width of a panel
+LEAST = 2.6  # inches, the height of a figure with a single row
 
 
 def columns(inches: float) -> int:
@@ -52,7 +53,7 @@ def _across(ax: Axes, count: int) -> int:
 
 def panel_canvas(ax: Axes | None, count: int, xlabel: str, ylabel: str) -> Axes:
     """`ax`, or one as high as so many panels need, with nothing of its own but the names of the axes."""
-    ax = canvas(ax, height=0.8 + PANEL * -(-count // columns(7.0)))
+    ax = canvas(ax, height=max(0.8 + PANEL * -(-count // columns(7.0)), LEAST))
     ax.spines[:].set_visible(False)
     ax.grid(False)
     ax.set(xticks=[], yticks=[], xlabel=xlabel, ylabel=ylabel)
