@@ -92,8 +92,6 @@ class _RectifiedResponse(torch.autograd.Function):
     def backward(
         ctx: torch.autograd.function.FunctionCtx, of_y: Tensor, of_top: Tensor, of_rest: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
-        if torch.is_grad_enabled():  # to be differentiated again
-            return *_by_the_equations(ctx, of_y, of_top, of_rest), None, None
         x, filters, y, least = ctx.saved_tensors
         of_x = of_filters = None
         if ctx.needs_input_grad[0]:
@@ -117,15 +115,3 @@ def _convolution_backward(
     stride, padding, dilation, groups = ctx.geometry
     geometry = (stride, padding, dilation, False, (0, 0), groups)
     return torch.ops.aten.convolution_backward(gradient, x, filters, None, *geometry, (*wanted, False))
-
-
-def _by_the_equations(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> list[Tensor | None]:
-    """The gradients in x and in the filters, by operations that have gradients themselves."""
-    x, filters, _, least = ctx.saved_tensors
-    y, apart = (torch.conv2d(z, filters, None, *ctx.geometry).relu() for z in (x, x.detach()))
-    strong, wide = apart >= least, gradients[1].dtype
-    top, rest = (torch.where(part, apart, 0).sum(dtype=wide) for part in (strong, ~strong))
-    results = y, top / ctx.parts[0], rest / ctx.parts[1]
-    wanted = [tensor for tensor, needed in zip((x, filters), ctx.needs_input_grad[:2], strict=True) if needed]
-    found = iter(torch.autograd.grad(results, wanted, gradients, create_graph=True, allow_unused=True))
-    return [next(found) if needed else None for needed in ctx.needs_input_grad[:2]]

@@ -215,6 +215,7 @@ def test_training_leaves_gaps_in_the_history(trained):
     expected = history["clean_loss"] - history["hebbian"]
     np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)  # sums of float32
     assert (history["gap_1"] > 0).all()
+    assert history["gap_2"].attrs["long_name"] == "top-K gap of block 2"
 
 
 @pytest.mark.parametrize("seed", [0, 1])
