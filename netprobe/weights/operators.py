@@ -234,9 +234,10 @@ class ConvOperator:
 def operator_of(module: nn.Module, input_shape: Sequence[int], output_shape: Sequence[int]) -> ConvOperator:
     """The operator of a convolution, transposed convolution or linear layer for inputs (C, *size), or (..., C).
 
-    Raises NetprobeError for a padding mode that is neither zeros nor circular.
+    The weights are those that the module's method `effective_weight` gives, if it has one (a layer that normalises its
+    filters), and else its `weight`. Raises NetprobeError for a padding mode that is neither zeros nor circular.
     """
-    weight = module.weight.detach()
+    weight = getattr(module, "effective_weight", lambda: module.weight)().detach()
     if not isinstance(module, nn.modules.conv._ConvNd):
         one = (1,)
         return ConvOperator(weight[..., None], one, one, one, one, (0,))

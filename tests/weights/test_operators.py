@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from unrolled import LAYERS, circulant, layer, matrix, operator, reference
 
+from netprobe.defenses.hah import NormalizedConv2d
 from netprobe.errors import NetprobeError
 from netprobe.weights.operators import disagreement, operator_of
 
@@ -86,6 +87,15 @@ def test_padding_modes_that_are_not_understood():
     module = nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")
     with pytest.raises(NetprobeError, match="'reflect' is neither"):
         operator_of(module, (1, 4, 4), (1, 4, 4))
+
+
+def test_a_layer_may_say_which_weights_inputs_meet():
+    torch.manual_seed(0)
+    module = NormalizedConv2d(2, 5, 3, padding=1, bias=False).double()
+    op = operator(module, (2, 6, 7))
+    np.testing.assert_allclose(rows_of(op), matrix(module, (2, 6, 7)).numpy(), rtol=0, atol=1e-14)
+    assert disagreement(module, op, (2, 6, 7)) < 1e-14
+    assert not torch.allclose(op.weight, module.weight)
 
 
 def test_a_forward_that_does_more_than_its_weight_is_noticed():

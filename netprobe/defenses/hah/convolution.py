@@ -30,12 +30,12 @@ class NormalizedConv2d(nn.Conv2d):
         made.weight = conv.weight
         return made.train(conv.training)
 
-    def unit_filters(self) -> Tensor:
-        """w_k / (||w_k||_2 + 1e-6), of the shape of `weight`."""
+    def effective_weight(self) -> Tensor:
+        """The filters that inputs meet, w_k / (||w_k||_2 + 1e-6); analyses of weights read these."""
         return self.weight / (torch.linalg.vector_norm(self.weight, dim=(1, 2, 3), keepdim=True) + TINY)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.unit_filters(), None)
+        return self._conv_forward(x, self.effective_weight(), None)
 
 
 class Response(NamedTuple):
@@ -59,7 +59,7 @@ def rectified_response(conv: NormalizedConv2d, x: Tensor, strongest: int) -> Res
     """
     dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
     with torch.autocast(x.device.type, enabled=False):
-        filters = conv.unit_filters().to(dtype)
+        filters = conv.effective_weight().to(dtype)
         x, padding = _padded(conv, x.to(dtype))
         found = _RectifiedResponse.apply(x, filters, (conv.stride, padding, conv.dilation, conv.groups), strongest)
     return Response(*found)
