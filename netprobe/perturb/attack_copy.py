@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from netprobe.outputs import logits_of
+from netprobe.perturb.backward import stands_alone
 from netprobe.perturb.frozen import frozen
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def _same(ours: Tensor, reference: Tensor) -> bool:
 
 
 def _folded(model: nn.Module) -> nn.Module:
-    if any(hasattr(module, "backward_surrogate") for module in model.modules()):
+    if any(hasattr(module, "backward_surrogate") and not stands_alone(module) for module in model.modules()):
         raise TypeError("a layer declares its own backward pass, which tracing would lose")
     traced = trace(copy.deepcopy(model))
     modules = dict(traced.named_modules())

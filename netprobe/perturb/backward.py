@@ -13,6 +13,9 @@ A module that knows several such ways names them in `backward_passes`, the stron
     def backward_surrogate(self, name: str | None = None) -> ContextManager
 
 Attacks that look for errors try all of them, so that no evaluation rests on a single guess.
+
+A layer without children, of which nothing outside asks what it is to do, may say `stands_alone = True`: attacks may
+then fold batch norms of the network around it (`attack_copy`), which they otherwise leave as it is.
 """
 
 from __future__ import annotations
@@ -102,6 +105,11 @@ def surrogates(model: nn.Module, name: str | None = None) -> Iterator[None]:
                 chosen = [name] if name in getattr(module, "backward_passes", ()) else []
                 stack.enter_context(module.backward_surrogate(*chosen))
         yield
+
+
+def stands_alone(module: nn.Module) -> bool:
+    """Whether the network around a module that declares backward passes may be traced."""
+    return bool(getattr(module, "stands_alone", False)) and not any(module.children())
 
 
 def declared_passes(model: nn.Module) -> tuple[str, ...]:

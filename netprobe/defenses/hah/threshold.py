@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from netprobe.defenses.hah.selecting import kth_smallest
 from netprobe.errors import NetprobeError, unknown
+from netprobe.perturb.backward import in_gradient
 
 RULES = ("keep", "mean", "none")
+PASSES = ("own", "through")
 ROUNDING = 1e-9
 """So that a share of a whole number of places is that number: (1 - 0.9) 10 is 0.9999999999999998 in floats."""
 
@@ -25,7 +29,12 @@ class AdaptiveThreshold(nn.Threshold):
 
     The same in train and eval mode, without state. No gradient goes through tau: that of o is that of z where o = z.
     Where k = 0 (too few places) nothing is thresholded. Cekic, Bakiskan and Madhow, arXiv 2202.13074, eq. 3.
+
+    A gradient that stops at four places of five may mask what there is to find. So attacks try two backward passes
+    (`perturb.backward`): "own", the true gradient, and "through", as if every place had been kept.
     """
+
+    stands_alone = True
 
     def __init__(self, keep: float = 0.2, rule: str = "keep") -> None:
         super().__init__(0.0, 0.0)  # a threshold and what takes the place of the rest; sites know it as an activation
@@ -34,10 +43,24 @@ class AdaptiveThreshold(nn.Threshold):
         if not 0 < keep <= 1:
             raise NetprobeError(f"keep={keep!r}: the share of places that a channel keeps is above 0 and at most 1")
         self.keep, self.rule = float(keep), rule
+        self.backward_passes = () if rule == "none" else PASSES
+        self._through = False
 
     def forward(self, z: Tensor) -> Tensor:
         tau = self.tau(z)
-        return z if tau is None else _Kept.apply(z, tau)
+        if tau is None:
+            return z
+        kept = _Kept.apply(z, tau)
+        return in_gradient(kept, z) if self._through and torch.is_grad_enabled() else kept
+
+    @contextlib.contextmanager
+    def backward_surrogate(self, name: str = PASSES[0]) -> Iterator[None]:
+        """Inside, gradients are those of the backward pass of that name."""
+        before, self._through = self._through, name == "through"
+        try:
+            yield
+        finally:
+            self._through = before
 
     def tau(self, z: Tensor) -> Tensor | None:
         """The thresholds (N, C, 1, 1); None: there are none."""

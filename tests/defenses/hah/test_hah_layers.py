@@ -20,6 +20,7 @@ from netprobe.defenses.hah import (
 from netprobe.defenses.hah.blocks import strongest
 from netprobe.defenses.hah.selecting import kth_smallest
 from netprobe.errors import NetprobeError
+from netprobe.perturb.backward import declared_passes, surrogates
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 DOUBLE = {"rtol": 1e-10, "atol": 1e-12}  # float64, a few hundred operations
@@ -226,6 +227,20 @@ def test_no_gradient_goes_through_the_threshold(rule):
 def test_without_a_threshold_nothing_changes():
     z = random(2, 3, 5, 5)
     assert AdaptiveThreshold(rule="none")(z) is z
+
+
+def test_attacks_try_the_true_gradient_and_one_that_no_threshold_stops():
+    z = random(2, 3, 6, 6).relu_().requires_grad_()
+    threshold, weight = AdaptiveThreshold(), random(2, 3, 6, 6, seed=2)
+    (own,) = torch.autograd.grad((threshold(z) * weight).sum(), z)
+    assert declared_passes(nn.Sequential(threshold)) == ("own", "through")
+    for name, expected in (("own", own), ("through", weight), (None, own)):
+        with surrogates(threshold, name):
+            o = threshold(z)
+            (found,) = torch.autograd.grad((o * weight).sum(), z)
+        assert torch.equal(o, threshold(z)) and torch.equal(found, expected)
+    assert not torch.equal(own, weight)
+    assert declared_passes(AdaptiveThreshold(rule="none")) == ()
 
 
 def test_what_is_not_a_number_stays_so():
