@@ -1,4 +1,7 @@
-"""What is known of trained polarizing front ends, on MNIST: a quarter of an hour or more on one core."""
+"""What is known of trained polarizing front ends, on MNIST: twenty minutes or more on one core.
+
+With 6,000 images and 24 epochs nothing is left of the polarizing network at eps = 0.3; the whole set is needed.
+"""
 
 import numpy as np
 import pytest
@@ -21,18 +24,19 @@ ATTACK = PGD(0.3, steps=40, step_size=0.03)
 
 @pytest.fixture(scope="module")
 def images(data_root):
-    return data.load("mnist", "train", limit=6000, root=data_root)
+    return data.load("mnist", "train", root=data_root)
 
 
 @pytest.fixture(scope="module")
 def polarized(images):
-    return fit("polarizing", "lenet", images, epochs=24, **ADAM, **QUIET)
+    return fit("polarizing", "lenet", images, epochs=12, precision="bfloat16", **ADAM, **QUIET)
 
 
 @pytest.fixture(scope="module")
 def results(images, polarized, data_root):
-    natural = fit("natural", "lenet", images, epochs=4, **ADAM, **QUIET).model
-    robust = fit("pgd-at:eps=0.3,steps=7,step_size=0.08", "lenet", images, epochs=20, **ADAM, **QUIET).model
+    some = images.take(6000)
+    natural = fit("natural", "lenet", some, epochs=4, **ADAM, **QUIET).model
+    robust = fit("pgd-at:eps=0.3,steps=7,step_size=0.08", "lenet", some, epochs=20, **ADAM, **QUIET).model
     models = {"natural": natural, "polarizing": polarized.model, "adversarial": robust}
     attacks = npb.sweep(ATTACK, eps=EPS[1:]) | {
         "transfer": Transfer(ATTACK, natural),
@@ -48,7 +52,7 @@ def accuracy(results, model: str, condition: str) -> float:
 
 def test_check_4_the_second_stage_empties_the_danger_zones(polarized, images):
     """Of stage 1, which fills them, not of the beginning."""
-    found = polarization({"1": polarized.stages[0], "2": polarized.stages[1]}, images, progress=False)
+    found = polarization({"1": polarized.stages[0], "2": polarized.stages[1]}, images.take(6000), progress=False)
     assert found["danger_interval"].sel(stage="2", bound="high") < found["danger_interval"].sel(stage="1", bound="low")
 
 
@@ -60,6 +64,7 @@ def test_check_5_accuracy_falls_with_eps_down_to_chance(results):
 
 def test_check_6_attacks_that_do_without_its_gradients_are_not_stronger(results):
     ours = accuracy(results, "polarizing", "pgd@0.3")
+    assert ours > 0.1  # or the rest says nothing
     assert accuracy(results, "polarizing", "transfer") >= ours
     assert accuracy(results, "polarizing", "square") >= ours - 0.05
 
