@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import xarray as xr
@@ -21,24 +21,12 @@ WORST = "worst"
 KEPT = ("eps", "norm", "loss", "steps", "step_size", "restarts", "random_start", "eot", "normalised", "spread")
 
 
-class Column(NamedTuple):
-    """A column of a table: its heading, and the condition of the evaluation that it shows."""
-
-    heading: str
-    condition: str
+def evaluated(results: xr.DataTree, what: str = "evaluation") -> list[str]:
+    """The networks that the results are of; of another metric than the evaluation, `what`."""
+    return [name for name in results.children if what in results[name].children]
 
 
-def columns(*conditions: str) -> list[Column]:
-    """Columns headed by the names of their conditions."""
-    return [Column(name, name) for name in conditions]
-
-
-def evaluated(results: xr.DataTree) -> list[str]:
-    """The networks that the results are of."""
-    return [name for name in results.children if "evaluation" in results[name].children]
-
-
-def table(results: xr.DataTree, shown: Sequence[Column], paper: Mapping[str, tuple[float | None, ...]]) -> list[str]:
+def table(results: xr.DataTree, shown: Sequence[str], paper: Mapping[str, tuple[float | None, ...]]) -> list[str]:
     """A line for each network, in Markdown: ours with its Wilson interval, and the published number in brackets.
 
     Conditions that a network was not evaluated under are left empty.
@@ -46,9 +34,9 @@ def table(results: xr.DataTree, shown: Sequence[Column], paper: Mapping[str, tup
     return [_line(name, results[name]["evaluation"], shown, paper.get(name)) for name in evaluated(results)]
 
 
-def _line(name: str, evaluation: xr.DataTree, shown: Sequence[Column], paper: tuple[float | None, ...] | None) -> str:
+def _line(name: str, evaluation: xr.DataTree, shown: Sequence[str], paper: tuple[float | None, ...] | None) -> str:
     numbers = paper or (None,) * len(shown)
-    cells = [_cell(evaluation, each.condition, number) for each, number in zip(shown, numbers, strict=True)]
+    cells = [_cell(evaluation, each, number) for each, number in zip(shown, numbers, strict=True)]
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
@@ -60,9 +48,9 @@ def check(results: xr.DataTree, conditions: Sequence[str]) -> None:
             sys.exit(f"{name} was not evaluated under {', '.join(sorted(missing))}: give the attacks these names")
 
 
-def head(shown: Sequence[Column]) -> list[str]:
+def head(shown: Sequence[str]) -> list[str]:
     """The first two lines of such a table."""
-    return ["| | " + " | ".join(each.heading for each in shown) + " |", "|" + "---|" * (len(shown) + 1)]
+    return ["| | " + " | ".join(shown) + " |", "|" + "---|" * (len(shown) + 1)]
 
 
 def _cell(evaluation: xr.DataTree, condition: str, number: float | None) -> str:
@@ -130,7 +118,7 @@ def evaluating(folder: str) -> Callable:
 def report(
     attacks: Callable[[str | None], dict[str, Any]],
     backward: str | None,
-    shown: Sequence[Column],
+    shown: Sequence[str],
     paper: Mapping[str, tuple[float | None, ...]],
     *,
     models: Sequence[str],

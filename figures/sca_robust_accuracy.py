@@ -12,7 +12,6 @@ What was done is kept, so that the same call goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -76,7 +75,7 @@ def accuracies(results: xr.DataTree, seeds: int) -> list[str]:
     """A line for each kind of network, a column for each eps."""
     found = {name: results[name]["evaluation"].to_dataset() for name in published.evaluated(results)}
     eps = next(iter(found.values()))["eps"].values
-    lines = _head(["clean", *(f"{each:g}" for each in eps[1:])])
+    lines = published.head(["clean", *(f"{each:g}" for each in eps[1:])])
     for name in NETWORKS:
         runs = np.stack([found[f"{name} {seed}"]["correct"].values for seed in range(seeds)])  # (.., condition, image)
         cells = [_accuracy(runs[:, condition]) for condition in range(runs.shape[1])]
@@ -94,23 +93,18 @@ def _accuracy(runs: np.ndarray) -> str:
 
 def shifts(probed: xr.DataTree, seeds: int) -> list[str]:
     """D(eps), and D over the number of pairs of units alive, of the last hidden layer."""
-    found = {name: probed[name]["correlation"].to_dataset().isel(site=-1) for name in _probed(probed)}
+    found = {
+        name: probed[name]["correlation"].to_dataset().isel(site=-1)
+        for name in published.evaluated(probed, "correlation")
+    }
     eps = next(iter(found.values()))["eps"].values
-    lines = _head([f"{each:g}" for each in eps])
+    lines = published.head([f"{each:g}" for each in eps])
     for quantity in ("shift", "shift_per_pair"):
         for name in NETWORKS:
             runs = np.stack([found[f"{name} {seed}"][quantity].values for seed in range(seeds)])
             label = f"{name}, D(eps)" + ("" if quantity == "shift" else " / sqrt(n (n - 1))")
             lines.append(f"| {label} | " + " | ".join(_over_seeds(each) for each in runs.T) + " |")
     return lines
-
-
-def _probed(results: xr.DataTree) -> list[str]:
-    return [name for name in results.children if "correlation" in results[name].children]
-
-
-def _head(columns: Sequence[str]) -> list[str]:
-    return ["| | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 1)]
 
 
 def _over_seeds(values: np.ndarray) -> str:

@@ -42,11 +42,11 @@ def main(arguments: list[str]) -> None:
         name, _, path = argument.partition("=")
         if name not in PAPER or not path:
             sys.exit(f"cannot read {argument!r}: give DATA=results.nc with DATA one of {', '.join(PAPER)}")
-        results, shown = npb.open_results(path), published.columns(*CONDITIONS)
+        results = npb.open_results(path)
         published.check(results, CONDITIONS)
-        rows = published.table(results, shown, PAPER[name])
+        rows = published.table(results, CONDITIONS, PAPER[name])
         ways = published.ways(results, ["pgd"])
-        print(*published.settings_of(results), "", *published.head(shown), *rows, "", *ways, "", sep="\n")
+        print(*published.settings_of(results), "", *published.head(CONDITIONS), *rows, "", *ways, "", sep="\n")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ PAPER = {
     "TRADES": (75.2, None, None, None, 45.8),
 }
 """Of the other networks the paper gives the worst case under more restarts than here."""
-SHOWN = published.columns("clean", "white-box", "pw-t", "black-box", published.WORST)
+SHOWN = ("clean", "white-box", "pw-t", "black-box", published.WORST)
 
 
 @click.command(help=published.as_help(__doc__))

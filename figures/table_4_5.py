@@ -41,7 +41,7 @@ def main(steps: int, restarts: int, backward: str, **run: object) -> None:
         shared = {"steps": steps, "restarts": restarts, "backward": way}
         return {name: PGD(**budget, **shared, step_size=budget["eps"] / 8) for name, budget in BUDGETS.items()}
 
-    published.report(attacks, backward, published.columns("clean", *BUDGETS), PAPER, **run)
+    published.report(attacks, backward, ("clean", *BUDGETS), PAPER, **run)
 
 
 if __name__ == "__main__":

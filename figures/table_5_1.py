@@ -42,7 +42,7 @@ PAPER = {
 @published.evaluating("runs/table-5-1")
 def main(**run: object) -> None:
     """Evaluate, and print."""
-    published.report(lambda way: ATTACKS, None, published.columns("clean", *ATTACKS), PAPER, **run)
+    published.report(lambda way: ATTACKS, None, ("clean", *ATTACKS), PAPER, **run)
 
 
 if __name__ == "__main__":

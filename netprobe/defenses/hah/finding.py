@@ -6,14 +6,12 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 
-import torch
 from torch import fx, nn
 
+from netprobe.defenses.rectifiers import is_rectifier
 from netprobe.perturb.attack_copy import trace
 
 logger = logging.getLogger(__name__)
-
-RECTIFIERS = {torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class _Calls:
         after = self.reader(conv)
         norm = after if self.calls(after, nn.BatchNorm2d) else None
         relu = self.reader(after) if norm else after
-        if not self.rectifies(relu):
+        if relu is None or not is_rectifier(relu, self.model):
             return None
         if norm is None and self.calls(self.reader(relu), nn.BatchNorm2d):
             norm = self.reader(relu)
@@ -95,7 +93,3 @@ class _Calls:
     def calls(self, node: fx.Node | None, kind: type[nn.Module]) -> bool:
         """Whether `node` is the call of a module of that very class: a subclass may do other things."""
         return node is not None and node.op == "call_module" and type(self.model.get_submodule(node.target)) is kind
-
-    def rectifies(self, node: fx.Node | None) -> bool:
-        named = node is not None and node.op in ("call_function", "call_method") and node.target in RECTIFIERS
-        return named or self.calls(node, nn.ReLU)

@@ -6,10 +6,9 @@ import copy
 import logging
 from typing import Any
 
-import torch
 from torch import fx, nn
-from torch.nn import functional
 
+from netprobe.defenses.rectifiers import is_rectifier
 from netprobe.defenses.sca.layers import SCAConv2d, SCALinear, SelfConsistent
 from netprobe.errors import NetprobeError, unknown
 from netprobe.models import Normalized
@@ -18,7 +17,6 @@ from netprobe.perturb.attack_copy import trace
 logger = logging.getLogger(__name__)
 
 LAYERS = {nn.Linear: SCALinear, nn.Conv2d: SCAConv2d}
-RELUS = {nn.ReLU, functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_"}
 
 
 def convert(model: nn.Module, layer: str | None = None, *, patch: int = 1, **settings: Any) -> nn.Module:
@@ -66,7 +64,7 @@ def candidates(model: nn.Module) -> list[str] | None:
         if node.op == "call_module"
         and type(modules[node.target]) in LAYERS
         and calls.count(node.target) == 1
-        and [_is_relu(user, modules) for user in node.users] == [True]
+        and [is_rectifier(user, model) for user in node.users] == [True]
     ]
 
 
@@ -101,8 +99,3 @@ def _graph(model: nn.Module) -> fx.Graph | None:
     except Exception as error:  # whatever a stranger's forward raises when it meets a placeholder
         logger.info("torch.fx cannot follow %s: %s", type(model).__name__, error)
         return None
-
-
-def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    called = type(modules[node.target]) if node.op == "call_module" else node.target
-    return node.op != "output" and called in RELUS
