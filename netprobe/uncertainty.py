@@ -21,6 +21,13 @@ def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, fl
     return interval.low, interval.high
 
 
+def wilson_intervals(successes: np.ndarray, trials: np.ndarray | int) -> np.ndarray:
+    """`wilson` of every pair of counts (...): bounds (..., 2)."""
+    successes, trials = np.broadcast_arrays(successes, trials)
+    bounds = [wilson(k, n) for k, n in zip(successes.ravel(), trials.ravel(), strict=True)]
+    return np.reshape(bounds, (*successes.shape, 2))
+
+
 def resampled_means(values: np.ndarray, resamples: int = 1000, seed: int = 0) -> np.ndarray:
     """Means over the last axis in bootstrap resamples of it, shape (..., resample); NaN and inf are left out.
 

@@ -11,7 +11,7 @@ from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.datasets import correct_of
 from netprobe.evaluation.running import Table
 from netprobe.metrics.base import interval, variable
-from netprobe.uncertainty import bootstrap_interval, wilson
+from netprobe.uncertainty import bootstrap_interval, wilson_intervals
 
 
 def corruption_table(
@@ -33,7 +33,6 @@ def corruption_table(
     for each in chosen:
         outcome[names.index(each.family), severities.index(int(each.eps))] = correct_of(tables[each.name], label)
     known, right = (outcome >= 0).sum(-1), (outcome == 1).sum(-1)
-    bounds = [wilson(k, n) for k, n in zip(right.ravel(), known.ravel(), strict=True)]
     wrong = np.where(outcome >= 0, 1.0 - outcome, np.nan).mean(1)  # (corruption, image), over severities
     both = "corruption severity"
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -43,7 +42,7 @@ def corruption_table(
     images = "bootstrap over images"
     found = {
         "accuracy": accuracy,
-        "accuracy_interval": interval(both, np.reshape(bounds, (*known.shape, 2)), accuracy, "Wilson score interval"),
+        "accuracy_interval": interval(both, wilson_intervals(right, known), accuracy, "Wilson score interval"),
         "error_image": variable("corruption image", wrong, "error", "1", "share of severities at which it is wrong"),
         "error": error,
         "error_interval": interval("corruption", bootstrap_interval(wrong), error, images),

@@ -11,7 +11,7 @@ from torch import nn
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.running import Table
 from netprobe.metrics.base import interval, variable
-from netprobe.uncertainty import bootstrap_interval, wilson
+from netprobe.uncertainty import bootstrap_interval, wilson_intervals
 
 PER_IMAGE = {
     "prediction": ("predicted class", "class", "index of the largest logit at x'; -1: not evaluated"),
@@ -62,9 +62,7 @@ def share(dims: str, correct: np.ndarray, long_name: str, definition: str) -> di
     known, right = (correct >= 0).sum(-1), (correct == 1).sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = variable(dims, right / known, long_name, "1", definition)
-    bounds = [wilson(k, n) for k, n in zip(np.ravel(right), np.ravel(known), strict=True)]
-    bounds = np.reshape(bounds, (*right.shape, 2))
-    return {"": accuracy, "_interval": interval(dims, bounds, accuracy, WILSON)}
+    return {"": accuracy, "_interval": interval(dims, wilson_intervals(right, known), accuracy, WILSON)}
 
 
 def evaluation(

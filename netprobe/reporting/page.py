@@ -17,7 +17,7 @@ from markupsafe import Markup
 from netprobe.errors import NetprobeError
 from netprobe.groups import DOUBTS, PREFLIGHT
 from netprobe.plots.drawing import look, style
-from netprobe.plots.reading import OF_EVALUATION, OF_WEIGHTS, conditions, measured, models_of, models_with
+from netprobe.plots.reading import OF_EVALUATION, OF_TRAINING, OF_WEIGHTS, conditions, measured, models_of, models_with
 from netprobe.preflight.findings import COLUMNS, SEVERITIES
 from netprobe.reporting.downloads import csv, data_uri, estimates_of, netcdf
 from netprobe.reporting.figures import two_widths
@@ -135,7 +135,7 @@ def _lead(results: xr.DataTree) -> str:
     whose = "this network" if alone else "these networks"
     if measured_ones and measured_ones <= set(OF_WEIGHTS):
         return f"What the weights of {whose} tell, layer by layer"
-    if "history" in measured_ones and measured_ones <= {"history", "polarization", "firing", "settling", "lateral"}:
+    if "history" in measured_ones and measured_ones <= {*OF_TRAINING} - {"partial"}:
         return f"How {whose} {'was' if alone else 'were'} trained"
     if measured_ones and measured_ones <= set(OF_EVALUATION):
         return f"What {whose} withstand{'s' * alone}, and whether to believe it"

@@ -17,7 +17,7 @@ from netprobe.errors import NetprobeError
 from netprobe.guard import undisturbed
 from netprobe.metrics.base import interval, variable
 from netprobe.outputs import logits_of, widened
-from netprobe.uncertainty import bootstrap_interval, wilson
+from netprobe.uncertainty import bootstrap_interval, wilson_intervals
 
 TRACED = {
     "energy": ("energy E", "1", "E_lat + lam E_rec, mean over images"),
@@ -120,15 +120,12 @@ def _dataset(values: np.ndarray, conditions: list[str], layer: SelfConsistent, n
         with np.errstate(invalid="ignore"):
             mean = np.where(known, each, 0).sum(-1) / known.sum(-1)
         found[quantity] = variable("condition step", mean, label, unit, definition)
-        bounds = _wilson(each) if quantity == "accuracy" else bootstrap_interval(each)
-        how = "Wilson score interval" if quantity == "accuracy" else "bootstrap over images"
+        if quantity == "accuracy":
+            bounds, how = wilson_intervals(each.sum(-1), each.shape[-1]), "Wilson score interval"
+        else:
+            bounds, how = bootstrap_interval(each), "bootstrap over images"
         found[f"{quantity}_interval"] = interval("condition step", bounds, found[quantity], how)
     bound = curvature(layer)
     about = {"steps": layer.steps, "eta": layer.eta, "curvature": bound, "largest_safe_step": 2 / bound, "layer": name}
     coords = {"condition": conditions, "step": np.arange(values.shape[2]), "bound": ["low", "high"]}
     return xr.Dataset(found, coords, {"title": "how activations settle", **about})
-
-
-def _wilson(right: np.ndarray) -> np.ndarray:
-    """Bounds (..., 2) of the shares of ones along the last axis."""
-    return np.apply_along_axis(lambda row: wilson(int(row.sum()), len(row)), -1, right)

@@ -17,7 +17,7 @@ from netprobe.defenses.sca.shown import Perturbations, at_steps, shown
 from netprobe.guard import undisturbed
 from netprobe.metrics.base import interval, variable
 from netprobe.outputs import logits_of
-from netprobe.uncertainty import wilson
+from netprobe.uncertainty import wilson_intervals
 
 STEPS = (1, 2, 4, 8, 16)
 
@@ -70,7 +70,7 @@ def _right(model: nn.Module, data: Data, perturbations: Perturbations | None, se
 def _dataset(found: dict[int, dict[str, int]], images: int, varied: str) -> xr.Dataset:
     conditions = list(next(iter(found.values())))
     counts = np.array([[right[condition] for right in found.values()] for condition in conditions])
-    bounds = np.array([[wilson(count, images) for count in row] for row in counts])
+    bounds = wilson_intervals(counts, images)
     accuracy = variable("condition steps", counts / images, "accuracy", "1", "share of right predictions")
     variables = {
         "accuracy": accuracy,
