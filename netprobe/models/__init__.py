@@ -15,6 +15,7 @@ from netprobe.models.normalize import STATISTICS, Normalize, Normalized
 from netprobe.models.resnet import resnet18
 from netprobe.models.resnet_cifar import resnet20, resnet32, resnet44, resnet56
 from netprobe.models.resnet_thin import resnet32_thin
+from netprobe.models.shallow import shallow
 from netprobe.models.vgg import vgg16
 
 #: The architectures that `load` knows by name; each takes `num_classes` and more by keyword.
@@ -26,6 +27,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
         lenet,
         madry_cnn,
         mlp,
+        shallow,
         words_mlp,
         resnet18,
         vgg16,

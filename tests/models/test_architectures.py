@@ -20,6 +20,7 @@ INPUTS = {name: (3, 32, 32) for name in ARCHITECTURES} | {
     "lenet": (1, 28, 28),
     "madry_cnn": (1, 28, 28),
     "mlp": (1, 8, 8),
+    "shallow": (1, 28, 28),
     "words_mlp": (16_000,),
 }
 PARAMETERS = {
@@ -28,6 +29,7 @@ PARAMETERS = {
     "lenet": 155_606,
     "madry_cnn": 3_274_634,
     "mlp": 50_826,
+    "shallow": 1_588_010,
     "words_mlp": 8_247_306,
     "resnet18": 11_173_962,
     "vgg16": 14_728_266,
@@ -81,7 +83,7 @@ def test_nothing_works_in_place(name):
     assert not any(getattr(module, "inplace", False) for module in ARCHITECTURES[name]().modules())
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - {"mlp", "words_mlp"}))
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - {"mlp", "shallow", "words_mlp"}))
 def test_input_channels_can_be_chosen(name):
     _, *size = INPUTS[name]
     with torch.no_grad():
