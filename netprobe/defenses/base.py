@@ -15,6 +15,7 @@ from netprobe.data import Data
 from netprobe.fields import Checked
 from netprobe.perturb.base import Perturbation
 from netprobe.recipes import Recipe
+from netprobe.scratch import Scratch
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -42,11 +43,11 @@ class Defense(Checked, ABC):
         """The network that is trained and evaluated, made from a plain one: with a front end, other layers, ..."""
         return model
 
-    def prepare(self, model: nn.Module, data: Data, seed: int, progress: bool) -> None:
+    def prepare(self, model: nn.Module, data: Data, seed: int, progress: bool, scratch: Scratch) -> None:
         """Learn, in place, what is not learnt by gradient steps and comes before them, such as a dictionary.
 
         It must follow from the arguments alone, and all of it be in the state dict: it is not asked for again where a
-        training goes on.
+        training goes on. What takes long may keep in `scratch` what it has so far, and begins with what it finds there.
         """
 
     def published(self, architecture: str, shape: tuple[int, ...]) -> Recipe | None:

@@ -96,7 +96,7 @@ def fit(
     keeper = Keeper(card, None if out is None else made_folder(out), together, recipe.save_every)
     begun = keeper.folder is not None and (keeper.folder / LAST).exists()
     if not begun:  # a training that goes on finds what was learnt then among its weights
-        defense.prepare(trained, train, recipe.seed, progress and together.leads)
+        defense.prepare(trained, train, recipe.seed, progress and together.leads, keeper.scratch)
     loop = Loop(defense, trained, _on_device(train, where, recipe), judge, recipe, together, keeper)
     if begun:
         _go_on(loop)

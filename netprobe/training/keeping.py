@@ -9,17 +9,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from netprobe.processes import Processes
-from netprobe.training.saved import BEST, LAST, save_checkpoint, stage_file, write_history
+from netprobe.scratch import Scratch
+from netprobe.training.saved import BEST, LAST, PREPARING, save_checkpoint, stage_file, write_history
 
 
 class Keeper:
-    """Keeps in `folder`, or the best weights alone in memory where there is none. One process writes for all."""
+    """Keeps in `folder`, or the best weights alone in memory where there is none. One process writes for all.
+
+    scratch : a place for what a defense learns before the first step, until that is among the weights that are saved.
+    """
 
     def __init__(self, card: dict[str, Any], folder: Path | None, together: Processes, save_every: float) -> None:
         self.card, self.folder, self.together, self.save_every = card, folder, together, save_every
         self.weights: dict[str, Tensor] | None = None
         self.stages: list[dict[str, Tensor]] = []
         self.saved_at = time.monotonic()
+        place = None if folder is None else folder / PREPARING
+        self.scratch = Scratch(place, card["key"], save_every, together.leads)
 
     @property
     def writes(self) -> bool:
@@ -48,6 +54,7 @@ class Keeper:
         """Where training is."""
         if self.writes:
             save_checkpoint(self.folder / LAST, model, self.card, training=state)
+            self.scratch.forget()  # what was learnt before the first step is among the weights now
             self.saved_at = time.monotonic()
 
     def history(self, records: list[dict[str, Any]]) -> None:

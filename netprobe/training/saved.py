@@ -13,7 +13,7 @@ from netprobe.errors import CheckpointError
 from netprobe.models.reading import read
 from netprobe.store import atomically
 
-LAST, BEST, HISTORY = "last.pt", "best.pt", "history.jsonl"
+LAST, BEST, PREPARING, HISTORY = "last.pt", "best.pt", "preparing.pt", "history.jsonl"
 CARD = "netprobe"
 """The key under which a checkpoint says, in plain values, what it is: enough to build the network again."""
 

@@ -24,6 +24,7 @@ from netprobe.errors import NetprobeError
 from netprobe.fields import choice, real, switch, whole
 from netprobe.outputs import logits_of
 from netprobe.recipes import CYCLIC, Recipe, in_color
+from netprobe.scratch import Scratch
 
 BY_SIZE = "by-size"
 TRAININGS = ("supervised", "unsupervised")
@@ -186,7 +187,7 @@ class SparseCodingDefense(Defense):
             SparseCoding(encoder, Decoder(**shared, size=made.image_size, upsampling=made.upsampling)), model
         )
 
-    def prepare(self, model: Defended, data: Data, seed: int, progress: bool) -> None:
+    def prepare(self, model: Defended, data: Data, seed: int, progress: bool, scratch: Scratch) -> None:
         found = learn_dictionary(
             data,
             atoms=self.atoms,

@@ -10,6 +10,7 @@ from netprobe.defenses.sparse_coding import dictionary as learning
 from netprobe.defenses.sparse_coding import learn_dictionary
 from netprobe.errors import NetprobeError
 from netprobe.models import digits_cnn
+from netprobe.scratch import Scratch
 
 HOW = {"atoms": 30, "patch": 4, "stride": 2, "penalty": 0.1, "steps": 60, "progress": False}
 
@@ -137,7 +138,7 @@ def test_the_published_schedule_gives_a_dictionary_like_the_released_one(data_ro
     )
     defense = SparseCodingDefense().completed(images)
     model = defense.build(digits_cnn())
-    defense.prepare(model, images, 0, progress=False)
+    defense.prepare(model, images, 0, progress=False, scratch=Scratch())
     encoder = model.front.encoder
     atoms = encoder.dictionary.flatten(1).double()
     cosines = (atoms @ atoms.T).abs()[~torch.eye(500, dtype=torch.bool)]

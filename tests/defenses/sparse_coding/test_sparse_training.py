@@ -15,6 +15,7 @@ from netprobe.perturb import ImageGenerator
 from netprobe.perturb.backward import declared_passes
 from netprobe.perturb.gradient import PGD
 from netprobe.recipes import preset
+from netprobe.scratch import Scratch
 from netprobe.training import fit
 from netprobe.training.saved import read_checkpoint
 
@@ -159,7 +160,7 @@ def test_the_dictionary_is_learnt_from_the_training_images_and_the_seed(trained,
     assert "front.encoder.dictionary" in dict(trained.model.named_buffers())
     about = {name: getattr(trained.defense, name) for name in ("atoms", "patch", "stride", "penalty", "steps")}
     model = trained.defense.build(digits_cnn())
-    trained.defense.prepare(model, digits, 5, progress=False)
+    trained.defense.prepare(model, digits, 5, progress=False, scratch=Scratch())
     expected = package.learn_dictionary(digits, **about, seed=5, progress=False)
     assert torch.equal(model.front.encoder.dictionary, expected)
     torch.testing.assert_close(trained.model.front.encoder.dictionary.flatten(1).norm(dim=1), torch.ones(16))
