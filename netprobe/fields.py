@@ -100,6 +100,21 @@ def word(*, help: str) -> dict:
     return {"check": check, "help": help}
 
 
+def pattern(*, help: str) -> dict:
+    """Metadata of a pattern for names of layers or parameters; several are joined by "+" (not in one that is "re:...").
+
+    A module may be called by a number, which `literal` reads as one.
+    """
+
+    def check(where: str, value: object) -> str:
+        text = str(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
+        if not isinstance(text, str) or not text.strip():
+            raise NetprobeError(f"{where} must be a pattern for names, such as layer1.*, not {value!r}")
+        return text if text.startswith("re:") else text.replace(",", "+")
+
+    return {"check": check, "help": help}
+
+
 def wholes(least: int, *, help: str) -> dict:
     """Metadata of a tuple of whole numbers that are at least `least` and rise; "50,75" spells one."""
 
