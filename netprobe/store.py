@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -111,3 +111,13 @@ def source_of(model: nn.Module) -> dict[str, Any]:
 def provenance(tree: xr.DataTree | xr.Dataset) -> dict[str, Any]:
     """The settings that a result carries."""
     return json.loads(tree.attrs["provenance"])
+
+
+def stamped(groups: Mapping[str, xr.Dataset], about: Mapping[str, Any]) -> xr.DataTree:
+    """A tree of these groups, by path, that carries its provenance on every group that has data."""
+    tree = xr.DataTree.from_dict(groups)
+    text = json.dumps(json.loads(json.dumps(about, default=repr)), sort_keys=True)
+    for node in tree.subtree:
+        if node.has_data or node is tree:
+            node.attrs["provenance"] = text
+    return tree

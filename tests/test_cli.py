@@ -13,6 +13,7 @@ import xarray as xr
 from click.testing import CliRunner
 from scipy.io import wavfile
 
+import netprobe as npb
 from netprobe.cli import main
 from netprobe.cli.models import normalization, parse
 from netprobe.cli.options import named_perturbations
@@ -129,6 +130,29 @@ def test_compare_writes_results_figures_and_report(checkpoint, tmp_path):
     (tmp_path / "report.html").unlink()
     run("report", tmp_path / "results.nc")
     assert (tmp_path / "report.html").read_text() == page
+
+
+def test_compare_tells_accuracies_beside_what_it_probes(checkpoint, tmp_path):
+    models = (f"a=digits_cnn@{checkpoint}", "b=digits_cnn")
+    few = ("--metrics", "snr", "--sites", "conv", "--no-weights", "--gradcam", 1, "--gradcam-at", "conv1")
+    more = ("--sweep", "gaussian std=0,0.1", "--corruptions", "5", "--evaluate", "near=fmn:norm=l2,steps=5")
+    output = run("compare", *models, *SMALL, *few, *more, "-o", tmp_path)
+    assert "Median minimum norm, near" in output and "Mean error under corruptions" in output
+    tree = open_results(tmp_path / "results.nc")
+    assert set(tree["a"].children) >= {"accuracy", "snr", "gradcam", "evaluation", "minimum_norm", "corruptions"}
+    assert tree["a/gradcam"].attrs["target_site"] == "conv1"
+    assert provenance(tree)["evaluation"]["perturbations"]["gaussian@0.1"]
+    assert "gaussian@0.1" not in tree["a/accuracy"]["condition"]
+    sweep = npb.sweep("gaussian", std=[0, 0.1])
+    images = npb.data.load("digits", limit=24)
+    alone = npb.evaluate({"a": npb.load("digits_cnn", checkpoint)}, images, sweep, doubts=False, progress=False)
+    both = [t["a/evaluation"]["correct"].sel(condition="gaussian@0.1").values for t in (tree, alone)]
+    assert np.array_equal(*both)
+    assert {p.stem for p in (tmp_path / "figures").glob("*.svg")} >= {
+        "snr-noise",
+        "robustness_curve-gaussian",
+        "minimum_norm",
+    }
 
 
 def test_shards_merge_to_the_whole(checkpoint, tmp_path):

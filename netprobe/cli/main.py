@@ -128,26 +128,51 @@ def probe(models: tuple[str, ...], out: str, **options: Any) -> None:
     help="Probe two or more models under the same perturbations, and write results, figures and a report.\n\n"
     f"{FORM}\n\n"
     "\b\nnetprobe compare natural=resnet18@nt.pt robust=resnet18@at.pt --data cifar10 \\\n"
-    "    --perturb pgd:eps=8/255,steps=20 --perturb noise=gaussian:std=0.1 -o out/"
+    "    --perturb pgd:eps=8/255,steps=20 --perturb noise=gaussian:std=0.1 -o out/\n"
+    "netprobe compare standard=runs/standard/best.pt hah=runs/hah/best.pt --data cifar10 --limit 1000 \\\n"
+    "    --perturb noise=gaussian:std=0.1 --sites block,block:in --gradcam-at features.0 \\\n"
+    "    --sweep 'gaussian std=0,0.05,0.1,0.15,0.2' --evaluate fmn:norm=l2 --corruptions 5"
 )
 @click.argument("models", nargs=-1, required=True)
 @model_flags
 @data_flags
 @perturb_flag
+@click.option(
+    "--evaluate",
+    "alone",
+    multiple=True,
+    metavar="[NAME=]SPEC",
+    help="a perturbation under which accuracies alone are told, as under --sweep and --corruptions; repeatable",
+)
+@sweep_flags
 @probe_flags
 @click.option("--gradcam", default=4, show_default=True, help="images to draw Grad-CAM maps of; 0 for none")
+@click.option("--gradcam-at", metavar="SITE", help="where the maps are taken; by default at the last site that has one")
 @click.option("--weights/--no-weights", default=True, show_default=True, help="add what `netprobe weights` shows")
 @click.option("-o", "--out", default="runs/compare", show_default=True, help="folder for results, figures and report")
 @errors_as_usage
-def compare(models: tuple[str, ...], out: str, gradcam: int, weights: bool, **options: Any) -> None:
-    from netprobe.cli.probe import probed
+def compare(
+    models: tuple[str, ...],
+    out: str,
+    alone: tuple[str, ...],
+    sweep: tuple[str, ...],
+    corruptions: str | None,
+    gradcam: int,
+    gradcam_at: str | None,
+    weights: bool,
+    **options: Any,
+) -> None:
+    from netprobe.cli.probe import Extras, probed
+    from netprobe.cli.sweeps import all_perturbations
     from netprobe.errors import NetprobeError
     from netprobe.outcome import draw
 
     if len(models) < 2:
         raise NetprobeError("compare needs two models or more; `netprobe probe` takes one")
     networks, images = _models_and_data(models, options)
-    tree = probed(networks, images, out, options, gradcam, weights)
+    more = alone or sweep or corruptions
+    named = all_perturbations(alone, sweep, corruptions, images.shape) if more else {}
+    tree = probed(networks, images, out, options, Extras(gradcam, gradcam_at, weights, named))
     _show(tree, draw(tree, out))
 
 
@@ -207,17 +232,26 @@ def evaluate(
 @training_data_flags
 @preset_flag
 @recipe_flags
+@click.option(
+    "--regularise",
+    multiple=True,
+    metavar="SPEC",
+    help="a term that joins the loss, such as l2:coupling=5e-4 or jacobian:site=hidden; repeatable; "
+    "`netprobe regularisers` lists all",
+)
 @click.option("--device", help="where to train, for example cuda:0; by default a GPU if there is one")
 @click.option("-o", "--out", default="runs/train", show_default=True, help="folder for checkpoints, history and report")
 @errors_as_usage
-def train(defense: str, model: str, preset: str, device: str | None, out: str, **options: Any) -> None:
+def train(
+    defense: str, model: str, preset: str, regularise: tuple[str, ...], device: str | None, out: str, **options: Any
+) -> None:
     from netprobe.cli.train import trained
 
     loading = {key: options.pop(key) for key in LOADING}
     images = inputs(options, options["seed"] or 0, "train")
     recipe = {name: value for name, value in options.items() if value is not None}
     loading["normalize"] = normalization(loading["normalize"])
-    result = trained(defense, model, images, preset, recipe, out, device, **loading)
+    result = trained(defense, model, images, preset, recipe, out, device, regularise, **loading)
     click.echo(f"\n{result!r}\n\nwritten: {Path(out) / 'best.pt'}")
 
 
@@ -234,6 +268,22 @@ def defenses() -> None:
     from netprobe.defenses import DEFENSES
 
     _list_settings(DEFENSES)
+
+
+@main.command()
+def regularisers() -> None:
+    """List the regularisers and their settings.
+
+    A regulariser joins any defense: `netprobe train DEFENSE --regularise NAME:SETTING=VALUE,...`. For example:
+
+    \b
+    l2:coupling=5e-4
+    jacobian:site=hidden,wrt=scaled,projections=3
+    spectral:site=relu,alpha=1,tau=10
+    """
+    from netprobe.defenses.regularisers import REGULARISERS
+
+    _list_settings(REGULARISERS)
 
 
 @main.command(

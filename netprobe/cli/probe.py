@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,20 @@ from netprobe.cli.sharing import shared
 PARTIAL = "partial.pt"
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What `compare` shows beside what it probes: Grad-CAM `maps` of so many images `at` a site (None: the last that
+    has one), the `weights`, and accuracies under the perturbations `evaluated`.
+    """
+
+    maps: int = 0
+    at: str | None = None
+    weights: bool = False
+    evaluated: Mapping[str, Any] = field(default_factory=dict)
+
+
 def probed(
-    networks: Mapping[str, Any], images: Any, out: str, options: dict[str, Any], gradcam: int = 0, weights: bool = False
+    networks: Mapping[str, Any], images: Any, out: str, options: dict[str, Any], extras: Extras | None = None
 ) -> Any:
     """Results of a run that flushes to `out`, goes on from there, and is readable when interrupted.
 
@@ -24,8 +37,9 @@ def probed(
     from netprobe.probing import Interrupted
     from netprobe.store import made_folder, save_results
 
+    extras = extras or Extras()
     named = named_perturbations(options.pop("perturbations"))
-    if weights:
+    if extras.weights:
         options["metrics"] = _with_drift(options["metrics"], networks, images.shape)
     made_folder(out)
     try:
@@ -34,12 +48,14 @@ def probed(
         save_results(stopped.partial.compute(), Path(out) / "results.nc")
         interrupted(f"{out}/results.nc")
     tree = partial.compute()
-    if weights:
+    if extras.weights:
         from netprobe.weights import join
 
         tree = join(tree, networks, images.shape, **{key: options[key] for key in ("memory", "seed", "progress")})
-    if gradcam:
-        _add_maps(tree, networks, images, named, gradcam, options["seed"])
+    if extras.maps:
+        _add_maps(tree, networks, images, named, extras, options["seed"])
+    if extras.evaluated:
+        tree = _with_accuracies(tree, networks, images, extras.evaluated, out, options)
     save_results(tree, Path(out) / "results.nc")
     if partial.complete and options["shard"] == "0/1":  # a shard's part is still to be merged
         (Path(out) / PARTIAL).unlink(missing_ok=True)
@@ -73,7 +89,24 @@ def _with_drift(metrics: str, networks: Mapping[str, Any], shape: tuple[int, ...
     return chosen if extra is None or extra.name in [metric.name for metric in chosen] else [*chosen, extra]
 
 
-def _add_maps(tree: Any, networks: Mapping[str, Any], images: Any, named: Any, limit: int, seed: int) -> None:
+def _with_accuracies(
+    tree: Any, networks: Mapping[str, Any], images: Any, named: Mapping[str, Any], out: str, options: dict[str, Any]
+) -> Any:
+    """What was done is kept in `out`; interrupted, it is written and the process ends."""
+    from netprobe.evaluation import Interrupted, join
+    from netprobe.store import save_results
+
+    how = {key: options[key] for key in ("batch_size", "seed", "device", "progress")}
+    try:
+        return join(tree, networks, images, named, folder=out, **how)
+    except Interrupted as stopped:
+        save_results(stopped.results, Path(out) / "results.nc")
+        interrupted(f"{out}/results.nc")
+
+
+def _add_maps(
+    tree: Any, networks: Mapping[str, Any], images: Any, named: Mapping[str, Any], extras: Extras, seed: int
+) -> None:
     import xarray as xr
 
     from netprobe import attribution
@@ -81,7 +114,9 @@ def _add_maps(tree: Any, networks: Mapping[str, Any], images: Any, named: Any, l
 
     for name, network in networks.items():
         try:
-            maps = attribution.grad_cam(network, images, perturbations=named, limit=limit, seed=seed)
+            maps = attribution.grad_cam(
+                network, images, perturbations=named, layer=extras.at, limit=extras.maps, seed=seed
+            )
         except NetprobeError as error:
             click.echo(f"no Grad-CAM for {name}: {error}", err=True)
         else:

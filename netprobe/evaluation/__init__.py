@@ -9,11 +9,12 @@ running.py       the units in turn: read or computed
 datasets.py, worst_case.py, minimum_norm.py, corruption_table.py, comparison.py   outcomes as labelled results
 doubts/          signs that the attacks were weak or the gradients masked
 landscape.py     the loss around an image
-evaluating.py    `evaluate` itself
+evaluating.py    `evaluate` itself; joining.py adds it to a probe
 """
 
 from netprobe.evaluation.conditions import corruptions
 from netprobe.evaluation.evaluating import Interrupted, evaluate
+from netprobe.evaluation.joining import join
 from netprobe.evaluation.landscape import loss_landscape
 
-__all__ = ["Interrupted", "corruptions", "evaluate", "loss_landscape"]
+__all__ = ["Interrupted", "corruptions", "evaluate", "join", "loss_landscape"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from netprobe.evaluation.running import Runner, Table
 from netprobe.evaluation.worst_case import worst_case
 from netprobe.probing import named_models, named_perturbations
 from netprobe.settings import EvaluateSettings
-from netprobe.store import model_card, versions
+from netprobe.store import model_card, stamped, versions
 
 Tables = dict[str, dict[str, Table]]
 
@@ -159,13 +158,9 @@ def _tree(
     groups["/doubts"] = doubted
     groups["/preflight"] = xr.concat(findings, "finding") if findings else None
     groups["/timing"] = _timing(tables)
-    tree = xr.DataTree.from_dict({path: group for path, group in groups.items() if group is not None})
     complete = _complete(tables) and (doubted is not None or not runner.chosen.doubts)
-    about = json.dumps(_provenance(runner, conditions, complete), sort_keys=True)
-    for node in tree.subtree:
-        if node.has_data or node is tree:
-            node.attrs["provenance"] = about
-    return tree
+    about = _provenance(runner, conditions, complete)
+    return stamped({path: group for path, group in groups.items() if group is not None}, about)
 
 
 def _timing(tables: Tables) -> xr.Dataset:
@@ -183,7 +178,7 @@ def _provenance(runner: Runner, conditions: list[Condition], complete: bool) -> 
     return {
         "versions": versions(),
         "data": runner.data.describe(),
-        "perturbations": json.loads(json.dumps(described, default=repr)),
+        "perturbations": described,
         "settings": settings,
         "run": run,
         "models": {name: model_card(model) for name, model in runner.models.items()},

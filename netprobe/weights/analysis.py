@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from netprobe.errors import NetprobeError, unknown
 from netprobe.metrics import ChannelMoments
 from netprobe.probing import named_models, named_perturbations
 from netprobe.settings import SpectrumSettings, WeightsSettings
-from netprobe.store import model_card, provenance, versions
+from netprobe.store import model_card, provenance, stamped, versions
 from netprobe.weights.batch_norm import batch_norm, is_batch_norm, tracks
 from netprobe.weights.conv_spectrum import conv_spectrum
 from netprobe.weights.drift import drift, input_moments, site_pattern, tracked_names
@@ -67,7 +66,7 @@ def analyse(
     if data is not None:
         described = {name: perturb.describe(p) for name, p in (attacks or {}).items()}
         about |= {"data": data.describe(), "perturbations": described}
-    return _stamped(groups, about)
+    return stamped(groups, about)
 
 
 def join(
@@ -88,7 +87,7 @@ def join(
             left_out[name] = {"weights": str(error)}
         else:
             left_out[name] = _add(groups, name, model, input_shape, chosen, moments)
-    return _stamped(groups, provenance(tree) | {"weights": _about(input_shape, chosen, left_out)})
+    return stamped(groups, provenance(tree) | {"weights": _about(input_shape, chosen, left_out)})
 
 
 def drift_metric(models: Mapping[str, nn.Module], input_shape: Sequence[int] | Tensor) -> ChannelMoments | None:
@@ -152,13 +151,3 @@ def _about(
     """What the provenance says of the weights."""
     size = list(shape.shape[1:]) if isinstance(shape, Tensor) else list(shape)
     return {"input_shape": size, "settings": dataclasses.asdict(chosen), "left_out": left_out}
-
-
-def _stamped(groups: dict[str, xr.Dataset], about: dict[str, Any]) -> xr.DataTree:
-    """The tree with its provenance on every group that has data, as probes have it."""
-    tree = xr.DataTree.from_dict(groups)
-    text = json.dumps(json.loads(json.dumps(about, default=repr)), sort_keys=True)
-    for node in tree.subtree:
-        if node.has_data or node is tree:
-            node.attrs["provenance"] = text
-    return tree
