@@ -176,8 +176,8 @@ class _Search:
 
     def _fallen(self, candidates: Tensor) -> Tensor:
         """Which of the `candidates` the model itself is fooled by, at their best."""
-        fallen = candidates.clone()
-        for rows in candidates.nonzero().squeeze(1).split(self.slots):
+        fallen, asked = candidates.clone(), candidates.nonzero().squeeze(1)
+        for rows in asked.split(self.slots) if len(asked) else ():
             fallen[rows] = predict(self.model, self._shaped(self.best[rows])).argmax(1) != self.y[rows]
             self.forwards[self.rows[rows]] += 1
         return fallen

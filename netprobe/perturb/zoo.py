@@ -92,7 +92,7 @@ class _Descent:
             if attack.abort_early and step % -(-attack.steps // CHECKS) == 0:
                 margin = self._without_stuck(margin)
             if not len(self.going):
-                break
+                return self.found, self.length
             self._move(margin)
         self._look()
         return self.found, self.length

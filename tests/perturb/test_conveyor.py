@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from test_perturbation_laws import Refusing
 from torch import nn
 
 from netprobe.perturb import APGD, BIM, FGSM, GEOMETRIES, PGD, ImageGenerator, TargetedAPGD, cycles
@@ -100,6 +101,12 @@ def test_images_notice_neither_their_neighbours_nor_the_slots(way, model, x, y):
     part = fool(way, model, x, y, some, slots=2)
     torch.testing.assert_close(part.x, whole.x[some], rtol=0, atol=1e-9)
     assert torch.equal(part.fooled, whole.fooled[some])
+
+
+@every_attack
+def test_the_model_is_never_shown_an_empty_batch(way, model, x, y):
+    fool(way, Refusing(model), x, y)
+    fool(way, Refusing(model), x, (model(x).argmax(1) + 1) % 5)
 
 
 @every_attack

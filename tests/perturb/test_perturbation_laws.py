@@ -55,6 +55,18 @@ every_case = pytest.mark.parametrize("perturbation", CASES.values(), ids=CASES)
 every_class = pytest.mark.parametrize("cls", ENROLLED.values(), ids=ENROLLED)
 
 
+class Refusing(nn.Module):
+    """A network that, as many do, cannot take an empty batch."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert len(x), "shown an empty batch"
+        return self.net(x)
+
+
 def network(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> nn.Module:
     """A network in train mode with all that must be left alone: statistics, dropout, frozen parts, gradients."""
     torch.manual_seed(1)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from test_perturbation_laws import SHAPES, batch, network, snapshot
+from test_perturbation_laws import SHAPES, Refusing, batch, network, snapshot
 
 from netprobe.errors import NetprobeError
 from netprobe.perturb import APGD, GEOMETRIES, PERTURBATIONS, ImageGenerator, describe, eps_of, parse, to_spec
@@ -126,6 +126,13 @@ def test_mistakes_stay_and_cost_one_pass_and_failures_of_minimum_norms_stay_too(
     assert moved[1:].any()
     if isinstance(perturbation, MinimumNormAttack):
         assert torch.equal(moved[1:], outcome.fooled[1:])
+
+
+@pytest.mark.parametrize("wrong", [False, True], ids=["some-wrong", "all-wrong"])
+@every_case
+def test_the_model_is_never_shown_an_empty_batch(name, wrong):
+    perturbation, (model, x, y) = case(name), setting()
+    fool(perturbation, Refusing(model), x, (predicted(model, x) + 1) % 5 if wrong else y, slots=4)
 
 
 @pytest.mark.parametrize("generator", ["image", "plain", "global"])

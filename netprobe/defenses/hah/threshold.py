@@ -66,7 +66,7 @@ class AdaptiveThreshold(nn.Threshold):
         """The thresholds (N, C, 1, 1); None: there are none."""
         if self.rule == "mean":
             return z.detach().mean((2, 3), keepdim=True)
-        k = math.floor((1 - self.keep) * z[0, 0].numel() + ROUNDING)
+        k = math.floor((1 - self.keep) * math.prod(z.shape[2:]) + ROUNDING)
         if self.rule == "none" or k == 0:
             return None
         return kth_smallest(z.flatten(2), k).unsqueeze(-1)
