@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 if "--threads" not in sys.argv:  # before numpy and torch start their pools
@@ -24,6 +22,7 @@ if "--threads" not in sys.argv:  # before numpy and torch start their pools
 
 import numpy as np
 import torch
+from measuring import clocked
 from torch import Tensor, nn
 
 import netprobe as npb
@@ -84,14 +83,6 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, steps: int, gradients: torch.dt
 def fooled(model: nn.Module, x: Tensor, y: Tensor, steps: int, gradients: torch.dtype | None = None):
     attack = PGD(EPS, steps=steps, step_size=STEP)
     return attack.fool(model, x, y, generator=ImageGenerator(0, range(len(x))), slots=BATCH, gradients=gradients)
-
-
-def clocked(run: Callable, *arguments) -> tuple[float, object]:
-    """Seconds, and what `run` returned."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    start = clock()
-    result = run(*arguments)
-    return clock() - start, result
 
 
 def timed(kind: str, x: Tensor, y: Tensor, rounds: int) -> None:

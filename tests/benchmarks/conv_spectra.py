@@ -31,6 +31,7 @@ if "--threads" not in sys.argv:  # before numpy and torch start their pools
 
 import numpy as np
 import torch
+from measuring import clocked
 
 from netprobe.models import ARCHITECTURES
 from netprobe.settings import SpectrumSettings
@@ -134,14 +135,6 @@ def check_zero_padding(layer: Layer, found: Solved, with_dense: bool) -> str:
 
 def _exact(operator: ConvOperator) -> SingularValues:
     return exact_values(operator, memory="8GiB")
-
-
-def clocked(run: Callable, *arguments) -> tuple[float, object]:
-    """Seconds, and what `run` returned."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    start = clock()
-    result = run(*arguments)
-    return clock() - start, result
 
 
 def measure(layers: list[Layer], rounds: int, with_dense: bool) -> None:

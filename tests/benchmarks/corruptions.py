@@ -21,7 +21,6 @@ import argparse
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import per_image_corruptions as per_image
 import torch
+from measuring import clocked
 from PIL import Image
 from torch import Tensor
 
@@ -70,14 +70,6 @@ def frosted(pictures: list[np.ndarray], scale: int) -> Callable:
         return level[0] * x + level[1] * picture[top : top + x.shape[0], left : left + x.shape[1]]
 
     return frost
-
-
-def clocked(run: Callable, *arguments: object) -> tuple[float, object]:
-    """Seconds, and what `run` returned."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    start = clock()
-    result = run(*arguments)
-    return clock() - start, result
 
 
 def batched(corruption: Corruption, x: Tensor) -> Tensor:

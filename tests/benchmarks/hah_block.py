@@ -24,7 +24,6 @@ import argparse
 import functools
 import os
 import sys
-import time
 from collections.abc import Callable
 
 if "--threads" not in sys.argv:  # before numpy and torch start their pools
@@ -32,9 +31,9 @@ if "--threads" not in sys.argv:  # before numpy and torch start their pools
 
 import numpy as np
 import torch
+from measuring import kept, seconds
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d
-from torch.profiler import ProfilerActivity, profile
 
 from netprobe.defenses.hah import AdaptiveThreshold, DivisiveNorm, HaHBlock, NormalizedConv2d, hebbian_responses
 from netprobe.defenses.hah.blocks import strongest
@@ -133,30 +132,6 @@ def agree(entering: int, leaving: int, side: int, device: str) -> float:
     return gap
 
 
-def clocked(run: Callable[[], object], device: str) -> float:
-    """Seconds."""
-    clock = time.process_time if torch.get_num_threads() == 1 and device == "cpu" else time.perf_counter
-    start = clock()
-    run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return clock() - start
-
-
-def kept(run: Callable[[], object], device: str) -> float:
-    """MiB that are held for what `run` returns and for its gradients."""
-    if device != "cpu":
-        before = torch.cuda.memory_allocated()
-        found = run()
-        held = torch.cuda.memory_allocated() - before
-    else:
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-            found = run()
-        held = sum(e.nbytes() for e in seen.profiler.kineto_results.events() if e.name() == "[memory]")
-    del found
-    return held / 2**20
-
-
 def compared(images: int, rounds: int, device: str, entering: int, leaving: int, side: int) -> None:
     """Print all ways for one block."""
     block, gap = made(entering, leaving, device), agree(entering, leaving, side, device)
@@ -172,8 +147,8 @@ def compared(images: int, rounds: int, device: str, entering: int, leaving: int,
         ways = [functools.partial(do, run, block, x_last, *more[0]) for run in runs]
         ways.append(functools.partial(do, runs[2], block, x, *more[1]))
         for way in ways:
-            clocked(way, device)
-        times = np.array([[clocked(way, device) for way in ways] for _ in range(rounds)])
+            seconds(way, device)
+        times = np.array([[seconds(way, device) for way in ways] for _ in range(rounds)])
         ms, ratios = 1e3 * np.median(times, 0), np.median(times[:, 2:] / times[:, 1:2], 0)
         memory = [kept(functools.partial(run, block, x_last), device) for run in runs[1:]] if do is step else []
         print(f"  {f'{entering} -> {leaving} at {side}, {task}':34}"
@@ -222,7 +197,7 @@ def selecting(rows: Tensor, k: int) -> dict[str, Callable[[], object]]:
 
 def median(run: Callable[[], object], rounds: int, device: str) -> float:
     """The median of so many runs after one that is not counted."""
-    return float(np.median([clocked(run, device) for _ in range(rounds + 1)][1:]))
+    return float(np.median([seconds(run, device) for _ in range(rounds + 1)][1:]))
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 if "--threads" not in sys.argv:  # before numpy and torch start their pools
@@ -28,6 +27,7 @@ if "--threads" not in sys.argv:  # before numpy and torch start their pools
 
 import numpy as np
 import torch
+from measuring import clocked
 from torch import Tensor, nn
 
 import netprobe as npb
@@ -128,14 +128,6 @@ def agree(tree, reference: dict[str, dict[str, np.ndarray]]) -> None:
         np.testing.assert_allclose(results["hoyer"]["hoyer"].sel(site=name), values["hoyer"], rtol=1e-5)
         np.testing.assert_allclose(results["spectrum"]["alpha"].sel(site=name)[0], values["alpha"], rtol=1e-6)
         np.testing.assert_allclose(results["correlation"]["shift"].sel(site=name)[0], values["shift"], rtol=1e-6)
-
-
-def clocked(run: Callable, *arguments) -> tuple[float, object]:
-    """Seconds, and what `run` returned."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    start = clock()
-    result = run(*arguments)
-    return clock() - start, result
 
 
 def timed(name: str, count: int, rounds: int) -> None:

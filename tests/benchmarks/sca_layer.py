@@ -27,7 +27,8 @@ if "--threads" not in sys.argv:  # before numpy and torch start their pools
 
 import numpy as np
 import torch
-from sparse_encoder import attacked, clocked, inference, peak, trained
+from measuring import peak, seconds
+from sparse_encoder import attacked, inference, trained
 from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
@@ -95,8 +96,8 @@ def table(name: str, batch: int, rounds: int, device: str) -> None:
         layer.requires_grad_(task != "attack step")
         layer.checkpoint = task == "checkpointed"
         for way in ways:
-            clocked(way, device)
-        times = np.array([[clocked(way, device) for way in ways] for _ in range(rounds)])
+            seconds(way, device)
+        times = np.array([[seconds(way, device) for way in ways] for _ in range(rounds)])
         ours, theirs = 1e3 * np.median(times, axis=0) / batch
         memory = [peak(way, device) for way in ways]
         ratio, held = np.median(times[:, 1] / times[:, 0]), f"{memory[0]:9.0f} {memory[1]:10.0f}"

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable
 
 if "--threads" not in sys.argv:  # before numpy and torch start their pools
@@ -28,9 +27,9 @@ if "--threads" not in sys.argv:  # before numpy and torch start their pools
 
 import numpy as np
 import torch
+from measuring import peak, seconds
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, interpolate
-from torch.profiler import ProfilerActivity, profile
 
 from netprobe.defenses.sparse_coding import Decoder, Encoder, SparseCoding
 
@@ -118,30 +117,6 @@ def inference(run: Callable[[], object]) -> Callable[[], object]:
     return inside
 
 
-def clocked(run: Callable[[], object], device: str) -> float:
-    """Seconds."""
-    clock = time.process_time if torch.get_num_threads() == 1 and device == "cpu" else time.perf_counter
-    start = clock()
-    run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return clock() - start
-
-
-def peak(run: Callable[[], object], device: str) -> float:
-    """MiB held at most at a time beyond what was held before."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        run()
-    changes = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = np.cumsum([event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())])
-    return max(held, default=0) / 2**20
-
-
 def agree(front: SparseCoding, x: Tensor) -> None:
     """Both ways give the same codes and images where nothing is random, but for ties within rounding."""
     if front.random:
@@ -169,8 +144,8 @@ def table(count: int, size: int, rounds: int, device: str) -> None:
         for task, ways in tasks(front, x).items():
             front.requires_grad_(task == "training step")
             for way in ways:
-                clocked(way, device)
-            times = np.array([[clocked(way, device) for way in ways] for _ in range(rounds)])
+                seconds(way, device)
+            times = np.array([[seconds(way, device) for way in ways] for _ in range(rounds)])
             ours, theirs = 1e3 * np.median(times, axis=0) / count
             memory = [peak(way, device) for way in ways]
             ratio, held = np.median(times[:, 1] / times[:, 0]), f"{memory[0]:9.0f} {memory[1]:10.0f}"
@@ -193,7 +168,7 @@ def selections(rounds: int, device: str) -> None:
         }
         if device == "cpu":
             ways["numpy.argpartition"] = lambda top=top: np.argpartition(sizes.numpy(), 500 - top, -1)
-        found = {name: np.median([clocked(way, device) for _ in range(rounds + 1)][1:]) for name, way in ways.items()}
+        found = {name: np.median([seconds(way, device) for _ in range(rounds + 1)][1:]) for name, way in ways.items()}
         print(f"  T={top:<4}" + "  ".join(f"{name} {1e3 * seconds / 16:.2f}" for name, seconds in found.items()))
 
 
