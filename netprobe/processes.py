@@ -39,6 +39,14 @@ class Processes:
         dist.all_reduce(sums)
         return sums.tolist()
 
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """The sum of `tensor` over all processes, on its device; no gradient flows through it."""
+        if self.local:
+            return tensor
+        total = tensor.to(_device()) if _device() != tensor.device.type else tensor.clone()
+        dist.all_reduce(total)
+        return total.to(tensor.device)
+
     def wait(self) -> None:
         """Go on when all processes have come here."""
         if not self.local:

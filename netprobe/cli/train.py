@@ -12,6 +12,7 @@ netprobe train natural --data digits --model digits_cnn --preset quick -o runs/n
 netprobe train pgd-at:eps=8/255,steps=10 --data cifar10 --model resnet18 --normalize cifar10 -o runs/robust
 netprobe train trades:beta=6 --data cifar10 --model resnet32_thin --precision bfloat16 --epochs 30 -o runs/trades
 netprobe train polarizing --data mnist --model lenet --precision bfloat16 -o runs/polarizing
+netprobe train natural --data mnist --model shallow --regularise jacobian:site=hidden,wrt=scaled -o runs/jacobian
 netprobe train sparse-coding:top=15 --data cifar10 --model resnet32_thin --normalize cifar10 -o runs/sparse
 torchrun --nproc-per-node=4 -m netprobe train fast --data cifar10 --model resnet18 -o runs/fast
 netprobe compare runs/natural/best.pt runs/robust/best.pt --data cifar10"""
@@ -22,7 +23,15 @@ SHOWN = 2000
 
 
 def trained(
-    defense: str, model: str, data: Any, preset: str, recipe: dict[str, Any], out: str, device: str | None, **how: Any
+    defense: str,
+    model: str,
+    data: Any,
+    preset: str,
+    recipe: dict[str, Any],
+    out: str,
+    device: str | None,
+    regularise: tuple[str, ...] = (),
+    **how: Any,
 ) -> Any:
     """The result of training, its checkpoints, history, figures and report in the folder `out`.
 
@@ -40,7 +49,8 @@ def trained(
     network, _ = new_network(model, how, data, recipe.get("seed", 0), chosen.channels(data.shape[0]))
     device = device or preferred_device()
     try:
-        result = fit(chosen, network, data, preset, out=out, device=device, name=Path(out).name, **recipe)
+        options = {"regularise": regularise, "out": out, "device": device, "name": Path(out).name}
+        result = fit(chosen, network, data, preset, **options, **recipe)
     except KeyboardInterrupt:
         interrupted(f"{out}/last.pt")
     if together.leads:

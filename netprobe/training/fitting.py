@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from netprobe.data import Data
 from netprobe.data.stratify import stratified
 from netprobe.defenses import Defense, describe_defense, parse_defense
 from netprobe.defenses.overfitting import robust_overfitting
+from netprobe.defenses.regularisers import Regulariser, Subject, describe_regulariser
 from netprobe.devices import device_of, preferred_device
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.processes import processes
@@ -27,6 +29,7 @@ from netprobe.training.device_data import DeviceData
 from netprobe.training.initial import architecture_of, check_fit, defended, initial
 from netprobe.training.keeping import Keeper
 from netprobe.training.loop import Loop
+from netprobe.training.regularising import Regularisation, parsed
 from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint, stage_file
 from netprobe.training.trained import Trained, history_dataset
 from netprobe.training.validation import Validation
@@ -41,6 +44,7 @@ def fit(
     data: str | Data,
     recipe: str | Recipe | None = None,
     *,
+    regularise: str | Regulariser | Sequence[str | Regulariser] = (),
     validation: Data | float | None = None,
     out: str | Path | None = None,
     device: str | torch.device | None = None,
@@ -58,6 +62,9 @@ def fit(
         require a gradient stay bit for bit as they are; all modules are in train mode during updates.
     data : training images, or the name of a set, of which the part "train" is taken.
     recipe : a `Recipe`, or a preset: "paper" (the default) or "quick"; `settings` change single fields of it.
+    regularise : terms that join the loss, whatever the defense: a `Regulariser` or a spec such as "l2:coupling=5e-4" or
+        "jacobian:site=hidden", one or several. The history has each by its name, without its coupling, and the loss of
+        the defense alone as "unregularised_loss".
     validation : images to choose the best epoch by, or the share of `data` to hold out for that; default: the recipe's.
     out : a folder for last.pt (to go on from), best.pt and history.jsonl. The same call goes on from there, also after
         a kill at any moment, and on a CPU ends with the weights, bit for bit, that an undisturbed run ends with.
@@ -73,7 +80,7 @@ def fit(
 
     Errors: `Diverged` at a loss that is not finite; a folder that holds another training; inputs the model cannot take.
     """
-    together = processes()
+    together, regularisers = processes(), parsed(regularise)
     train = datasets.load(data, "train") if isinstance(data, str) else data
     defense = parse_defense(defense).completed(train)
     if isinstance(validation, int | float):
@@ -82,13 +89,14 @@ def fit(
     network = initial(model, train, recipe.seed, channels=defense.channels(train.shape[0]))
     asked = device or (preferred_device() if isinstance(model, str) else None)
     where = torch.device(asked) if asked is not None else device_of(network)
-    card = _card(network, train, defense, recipe)
+    card = _card(network, train, defense, recipe, regularisers)
     trained = defended(network, defense, recipe.seed).to(where)
     check_fit(trained, train, where)
     train, held_out = (train, validation) if isinstance(validation, Data) else _split(train, recipe)
     card["key"] = _key(card, trained, train, held_out)
     if held_out is None and (recipe.schedule == "plateau" or recipe.patience):
         raise NetprobeError("schedule='plateau' and patience look at validation images: give validation above 0")
+    regularisation = _regularisation(regularisers, trained, train, recipe, where)
     attack = defense.validation_attack() if held_out else None
     judge = Validation(held_out, attack, where, recipe.seed, recipe.criterion)
     if recipe.channels_last and train.kind == "image":
@@ -97,7 +105,7 @@ def fit(
     begun = keeper.folder is not None and (keeper.folder / LAST).exists()
     if not begun:  # a training that goes on finds what was learnt then among its weights
         defense.prepare(trained, train, recipe.seed, progress and together.leads, keeper.scratch)
-    loop = Loop(defense, trained, _on_device(train, where, recipe), judge, recipe, together, keeper)
+    loop = Loop(defense, trained, _on_device(train, where, recipe), judge, recipe, together, keeper, regularisation)
     if begun:
         _go_on(loop)
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
@@ -111,7 +119,20 @@ def _recipe(given: str | Recipe | None, settings: dict, defense: Defense, model:
     return preset(given or "paper", defense, architecture_of(model), data.shape, **settings)
 
 
-def _card(network: nn.Module, data: Data, defense: Defense, recipe: Recipe) -> dict[str, Any]:
+def _regularisation(
+    regularisers: tuple[Regulariser, ...], model: nn.Module, data: Data, recipe: Recipe, device: torch.device
+) -> Regularisation:
+    """The penalties for that network, after every check that can be made before training."""
+    (some,) = data.select([0, len(data) - 1]).batches(2, device)
+    made = Regularisation(regularisers, Subject(model, some.x, len(data), recipe.batch_size)).to(device)
+    if recipe.compile:
+        made.check_compiled()
+    return made
+
+
+def _card(
+    network: nn.Module, data: Data, defense: Defense, recipe: Recipe, regularisers: tuple[Regulariser, ...]
+) -> dict[str, Any]:
     """What a checkpoint says of itself: how to build the network again, and where the weights come from."""
     source = source_of(network)
     about = {key: source.get(key) for key in ("what", "num_classes", "arguments", "normalize")}
@@ -119,6 +140,7 @@ def _card(network: nn.Module, data: Data, defense: Defense, recipe: Recipe) -> d
         "format": 1,
         "network": about | {"class": f"{type(network).__module__}.{type(network).__qualname__}"},
         "defense": describe_defense(defense),
+        **({"regularisers": [describe_regulariser(one) for one in regularisers]} if regularisers else {}),
         "recipe": dataclasses.asdict(recipe),
         "data": data.describe(),
         "versions": versions(),
@@ -129,6 +151,7 @@ def _key(card: dict[str, Any], model: nn.Module, data: Data, validation: Data | 
     """What the result of training depends on, as a hash."""
     recipe = {name: value for name, value in card["recipe"].items() if name not in IRRELEVANT}
     parts = [card["defense"], recipe, data.hash, validation and validation.hash, model_card(model)["sha256"]]
+    parts += [card[name] for name in ("regularisers",) if name in card]  # trainings from before there were any go on
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -172,6 +195,8 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
         changed = [name for name in sorted({*there, *here} - {*IRRELEVANT}) if there.get(name) != here.get(name)]
         if changed:
             return ", ".join(f"{part} {name}: {there.get(name)!r} there, {here.get(name)!r} here" for name in changed)
+    if theirs.get("regularisers") != json.loads(json.dumps(ours.get("regularisers"))):
+        return "other regularisers"
     return "other initial weights, or other validation images"
 
 
@@ -186,8 +211,11 @@ def _trained(loop: Loop) -> Trained:
     last = loop.finished()
     model = _with_weights(last, loop.keeper.weights if folder is None else _weights(folder / BEST))
     stages = tuple(_with_weights(last, weights) for weights in _stages(loop))
-    history = history_dataset(loop.history, attrs, loop.defense.recorded)
-    return Trained(model, last, history, loop.defense, loop.recipe, folder, findings, stages)
+    if loop.regularisation:
+        attrs["regularisers"] = list(loop.regularisation.settings)
+    history = history_dataset(loop.history, attrs, {**loop.defense.recorded, **loop.regularisation.recorded})
+    regularisers = tuple(loop.regularisation.settings.values())
+    return Trained(model, last, history, loop.defense, loop.recipe, folder, findings, stages, regularisers)
 
 
 def _stages(loop: Loop) -> list[dict[str, Tensor]]:

@@ -26,6 +26,7 @@ from netprobe.training.device_data import DeviceData
 from netprobe.training.keeping import Keeper
 from netprobe.training.objective import Objective, distributed
 from netprobe.training.optimizer import make_optimizer, scaler, set_rates
+from netprobe.training.regularising import Regularisation
 from netprobe.training.schedules import rates
 from netprobe.training.tally import Tally
 from netprobe.training.validation import Validation
@@ -60,8 +61,10 @@ class Loop:
         recipe: Recipe,
         together: Processes,
         keeper: Keeper,
+        regularisation: Regularisation | None = None,
     ) -> None:
         defense.check_range(*data.range())
+        self.regularisation = Regularisation(()) if regularisation is None else regularisation
         self.defense, self.model, self.data, self.validation = defense, model, data, validation
         self.recipe, self.together, self.keeper = recipe, together, keeper
         self.progress, self.history, self.tally = Progress(), [], Tally()
@@ -79,8 +82,8 @@ class Loop:
         optimised = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         if optimised == self._optimised:
             return
-        self._optimised, self.optimizer = optimised, make_optimizer(recipe, self.model)
-        objective = Objective(self.defense, self.model, together, recipe.compile)
+        objective = Objective(self.defense, self.model, self.regularisation, together, recipe.compile)
+        self._optimised, self.optimizer = optimised, make_optimizer(recipe, objective)
         self.objective = distributed(objective, together, self.data.device)
 
     @property
@@ -118,6 +121,10 @@ class Loop:
                 raise
 
     def _epoch(self, bar: tqdm) -> None:
+        if self.regularisation and not self.progress.step:
+            self.regularisation.begin_epoch(
+                self.model, self.data, self.progress.epoch, self.recipe.batch_size, self.together
+            )
         batches, looked = self._batches(self.progress.epoch), time.monotonic()
         self.live = self._live_copy()
         self.model.train()
@@ -157,7 +164,7 @@ class Loop:
     def _noise(self, positions: Tensor, epoch: int) -> torch.Generator | None:
         """Fresh every epoch: a stream an image; on a GPU one a step, since streams of images are drawn on the host."""
         recipe, device = self.recipe, self.data.device
-        if not self.defense.draws:
+        if not (self.defense.draws or self.regularisation.draws):
             return None
         if device.type == "cpu":
             return ImageGenerator(recipe.seed, positions + epoch * len(self.data))
@@ -175,7 +182,7 @@ class Loop:
         self.scaler.scale(loss).backward()
         if self.recipe.clip:
             self.scaler.unscale_(self.optimizer)
-            clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+            clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
@@ -267,6 +274,7 @@ class Loop:
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            **({"regularisation": self.regularisation.state_dict()} if self.regularisation else {}),
         }
 
     def restore(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -278,6 +286,7 @@ class Loop:
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.regularisation.load_state_dict(state.get("regularisation", {}))
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
 

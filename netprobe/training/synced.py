@@ -50,6 +50,11 @@ def _normalized(norm: _BatchNorm, x: Tensor) -> Tensor:
     return y * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else y
 
 
+def summed(part: Tensor, together: Processes) -> Tensor:
+    """The sum over all processes, through which gradients flow."""
+    return part if together.local else _Sum.apply(part)
+
+
 class _Sum(torch.autograd.Function):
     """The sum over all processes; each process's part has a share in the loss of every other."""
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from netprobe.data import Data
 from netprobe.defenses import Defense
+from netprobe.defenses.regularisers import Regulariser
 from netprobe.metrics.base import variable
 from netprobe.recipes import Recipe
 
@@ -46,6 +47,7 @@ class Trained:
     findings  what one should know: robust or catastrophic overfitting, an early stop
     folder    where checkpoints and history are, if anywhere
     stages    the networks that the stages of the defense ended with, but for the last stage
+    regularisers  whose terms joined the loss; the history's attribute of that name says under which names it has them
     """
 
     model: nn.Module
@@ -56,6 +58,7 @@ class Trained:
     folder: Path | None = None
     findings: list[str] = field(default_factory=list)
     stages: tuple[nn.Module, ...] = ()
+    regularisers: tuple[Regulariser, ...] = ()
 
     def results(self, name: str = "trained", data: Data | None = None) -> xr.DataTree:
         """The history as results like any other, of a model called `name`: to report, to save, to join.
@@ -73,7 +76,8 @@ class Trained:
         final = self.history.isel(epoch=-1)
         shown = [f"{name} {float(final[name]):.1%}" for name in ("accuracy", *INTERVALS) if name in final]
         notes = "".join(f"\n  {finding}" for finding in self.findings)
-        return f"Trained({self.defense!r}, {self.history.sizes['epoch']} epochs: {', '.join(shown)}){notes}"
+        trained = ", ".join(map(repr, (self.defense, *self.regularisers)))
+        return f"Trained({trained}, {self.history.sizes['epoch']} epochs: {', '.join(shown)}){notes}"
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{html.escape(finding)}</li>" for finding in self.findings)

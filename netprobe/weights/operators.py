@@ -234,10 +234,9 @@ class ConvOperator:
 def operator_of(module: nn.Module, input_shape: Sequence[int], output_shape: Sequence[int]) -> ConvOperator:
     """The operator of a convolution, transposed convolution or linear layer for inputs (C, *size), or (..., C).
 
-    The weights are those that the module's method `effective_weight` gives, if it has one (a layer that normalises its
-    filters), and else its `weight`. Raises NetprobeError for a padding mode that is neither zeros nor circular.
+    The weights are those of `weight_of`. Raises NetprobeError for a padding mode that is neither zeros nor circular.
     """
-    weight = getattr(module, "effective_weight", lambda: module.weight)().detach()
+    weight = weight_of(module).detach()
     if not isinstance(module, nn.modules.conv._ConvNd):
         one = (1,)
         return ConvOperator(weight[..., None], one, one, one, one, (0,))
@@ -249,6 +248,14 @@ def operator_of(module: nn.Module, input_shape: Sequence[int], output_shape: Seq
         size, result = result, size
     circular = module.padding_mode == "circular"
     return ConvOperator(weight, size, result, module.stride, module.dilation, _before(module), module.groups, circular)
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight that the layer's inputs meet, through which gradients flow.
+
+    What its method `effective_weight` gives, if it has one (a layer that normalises its filters), else its `weight`.
+    """
+    return getattr(module, "effective_weight", lambda: module.weight)()
 
 
 def _before(module: nn.Module) -> tuple[int, ...]:
