@@ -42,8 +42,8 @@ def test_l2_is_the_sum_over_all_parameters_without_a_half(one_step, network, x):
 
 
 def test_l2_of_some_parameters_and_of_none_that_are_frozen(one_step, network, x):
-    torch.testing.assert_close(one_step("l2:parameters=0.*+6.bias", network, x),
-                               sum((p**2).sum() for p in (network[0].weight, network[0].bias, network[6].bias)))  # fmt: skip
+    three = (network[0].weight, network[0].bias, network[6].bias)
+    torch.testing.assert_close(one_step("l2:parameters=0.*+6.bias", network, x), sum((p**2).sum() for p in three))
     network[0].requires_grad_(False)
     torch.testing.assert_close(one_step("l2:parameters=0.*+6.bias", network, x), network[6].bias.square().sum())
     with pytest.raises(NetprobeError, match="unknown parameter pattern 'hidden"):
