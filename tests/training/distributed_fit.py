@@ -9,9 +9,11 @@ from netprobe.processes import leave, processes
 from netprobe.training import fit
 
 torch.set_num_threads(1)
-defense, path = sys.argv[1:]
+defense, path, *regularise = sys.argv[1:]
 images = data.load("digits", "train", limit=201)  # 201 = 3 * 64 + 9: the processes' parts of the last batch differ
-trained = fit(defense, "digits_cnn", images, "quick", epochs=2, batch_size=64, lr=0.02, validation=0.0, progress=False)
+recipe = {"epochs": 2, "batch_size": 64, "lr": 0.02, "validation": 0.0}
+trained = fit(defense, "digits_cnn", images, "quick", regularise=regularise, progress=False, **recipe)
 if processes().leads:
-    torch.save(trained.last.state_dict(), path)
+    terms = {name: torch.tensor(trained.history[name].values) for name in ("loss", "accuracy")}
+    torch.save(trained.last.state_dict() | terms, path)
 leave()
