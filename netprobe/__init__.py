@@ -19,6 +19,7 @@ from typing import Any
 _PUBLIC = {
     "netprobe.attribution": ["grad_cam"],
     "netprobe.checkpoints": ["load"],
+    "netprobe.defenses.krotov_hopfield": ["prototypes", "scaled_eps"],
     "netprobe.defenses.polarizing": ["polarization", "quantiser_curves"],
     "netprobe.defenses.sca": ["accuracy_by_steps", "activation_planes", "lateral_map", "settling"],
     "netprobe.defenses.sparse_coding": [
@@ -42,6 +43,7 @@ _PUBLIC = {
         "plot_gradcam", "plot_lateral_map", "plot_learning_curves", "plot_loss_landscape", "plot_minimum_norm",
         "plot_operator_norm", "plot_partial_curves", "plot_partial_layers", "plot_partial_parameters",
         "plot_patch_correlations", "plot_perturbation_spectrum", "plot_polarization", "plot_polarizing_bumps",
+        "plot_prototypes", "plot_pruning",
         "plot_psr", "plot_psr_ridge", "plot_quantiser_surrogates", "plot_robustness_curve",
         "plot_settling", "plot_singular_values", "plot_snr", "plot_sparsity", "plot_spectrum", "plot_step_read_out",
         "plot_tail_fatness", "plot_training_loss",

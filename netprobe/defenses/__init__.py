@@ -4,6 +4,7 @@ from netprobe.defenses.adversarial import AdversarialTraining, FastAdversarialTr
 from netprobe.defenses.base import Defense
 from netprobe.defenses.gaussian import GaussianAugmentation
 from netprobe.defenses.hah import HaHDefense
+from netprobe.defenses.krotov_hopfield import KrotovHopfieldDefense
 from netprobe.defenses.natural import Natural
 from netprobe.defenses.polarizing import PixelQuantisation, PolarizingDefense
 from netprobe.defenses.sca import SCADefense
@@ -19,6 +20,7 @@ __all__ = [
     "FastAdversarialTraining",
     "GaussianAugmentation",
     "HaHDefense",
+    "KrotovHopfieldDefense",
     "Natural",
     "PixelQuantisation",
     "PolarizingDefense",

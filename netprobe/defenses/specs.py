@@ -6,6 +6,7 @@ from netprobe.defenses.adversarial import AdversarialTraining, FastAdversarialTr
 from netprobe.defenses.base import Defense
 from netprobe.defenses.gaussian import GaussianAugmentation
 from netprobe.defenses.hah.defense import HaHDefense
+from netprobe.defenses.krotov_hopfield.defense import KrotovHopfieldDefense
 from netprobe.defenses.natural import Natural
 from netprobe.defenses.polarizing.defense import PixelQuantisation, PolarizingDefense
 from netprobe.defenses.sca.defense import SCADefense
@@ -18,7 +19,7 @@ DEFENSES: dict[str, type[Defense]] = {
     for cls in (
         *(Natural, AdversarialTraining, FastAdversarialTraining, TRADES, GaussianAugmentation),
         *(PolarizingDefense, PixelQuantisation, SparseCodingDefense),
-        *(HaHDefense, SCADefense),
+        *(HaHDefense, SCADefense, KrotovHopfieldDefense),
     )
 }
 

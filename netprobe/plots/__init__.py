@@ -31,6 +31,8 @@ from netprobe.plots.patch_correlations import plot_patch_correlations
 from netprobe.plots.perturbation_spectrum import plot_perturbation_spectrum
 from netprobe.plots.polarization import plot_polarization
 from netprobe.plots.polarizing_bumps import plot_polarizing_bumps
+from netprobe.plots.prototypes import plot_prototypes
+from netprobe.plots.pruning import plot_pruning
 from netprobe.plots.psr import plot_psr
 from netprobe.plots.psr_ridge import plot_psr_ridge
 from netprobe.plots.quantiser_surrogates import plot_quantiser_surrogates
@@ -75,6 +77,8 @@ __all__ = [
     "plot_perturbation_spectrum",
     "plot_polarization",
     "plot_polarizing_bumps",
+    "plot_prototypes",
+    "plot_pruning",
     "plot_psr",
     "plot_psr_ridge",
     "plot_quantiser_surrogates",

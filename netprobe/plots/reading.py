@@ -38,6 +38,7 @@ DRAWN = {
     "partial": ("adversarial_accuracy", "whole_adversarial_accuracy", "converged", "layer_parameters"),
     "perturbation_spectrum": ("profile",),
     "polarization": ("density", "danger", "threshold"),
+    "prototypes": ("weight", "variance", "kept"),
     "psr": ("psr_db",),
     "settling": ("energy", "lateral", "reconstruction", "residual", "accuracy", "probability"),
     "singular_values": ("normalized", "operator_norm", "effective_rank", "median_normalized"),
@@ -55,6 +56,7 @@ _GIVEN_BY = {
     "firing": "defenses.hah.firing",
     "settling": "settling",
     "lateral": "lateral_map",
+    "prototypes": "prototypes",
     **dict.fromkeys(OF_WEIGHTS, "weights.analyse"),
 }
 

@@ -118,6 +118,7 @@ CALLS = {
     "firing": "npb.defenses.hah.firing(...)",
     "settling": "npb.settling(...)",
     "lateral": "npb.lateral_map(...)",
+    "prototypes": "npb.prototypes(...)",
     **{metric: "npb.evaluate(...)" for metric in OF_EVALUATION if metric != "landscape"},
     **dict.fromkeys(OF_WEIGHTS, "npb.weights.analyse(...)"),
 }

@@ -113,6 +113,14 @@ def _lateral(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     yield Figure("Weights by which units predict each other", partial(plots.plot_lateral_map, results, models=models))
 
 
+def _prototypes(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    for name in models:
+        whose = f", {name}" if len(models) > 1 else ""
+        draw = partial(plots.plot_prototypes, results, models=[name])
+        yield Figure(f"What units have learnt, before and after pruning{whose}", draw)
+    yield Figure("Variances of the units' weights", partial(plots.plot_pruning, results, models=models))
+
+
 def _partial(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     every = measured(results, "partial", models)
     codes = [code for entry in every for code in mixed(entry.data)]
@@ -361,6 +369,20 @@ SECTIONS = (
         _lateral,
         Numbers("size", "share", 3),
         ("size",),
+    ),
+    Section(
+        "prototypes",
+        "Prototypes",
+        "Weights of some units of a layer that was learnt by the local rule, each drawn from its least to its largest. "
+        "Units that have learnt look like parts of images; those that never won stay noise, keep a large variance, and "
+        "are pruned: in the histogram they are the red ones, right of the cutoff. Red in the middle of the bulk means "
+        "that the cutoff is wrong, much noise among the kept that learning was too short. The table says how "
+        "learning ended: the share of units that came to the p-norm R, how many have a mean below -R/2, and the share "
+        "that wins any sample, which a collapse to few units makes small while norms look well. How prototypes look "
+        "says nothing of robustness: compare with the untrained control, by netprobe evaluate.",
+        _prototypes,
+        Numbers("outcome", "quantity", 3),
+        ("outcome",),
     ),
     Section(
         "partial",
