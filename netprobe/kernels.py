@@ -9,7 +9,7 @@ slices of units, whose kernels add up. Nothing is sketched: random projections o
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,9 @@ class KernelReduction(Observable):
     @abstractmethod
     def pairs(self, conditions: Sequence[str]) -> set[tuple[int, int]]:
         """The pairs of conditions whose kernels it reads."""
+
+    def see(self, store: SliceStore) -> None:
+        """Take in a slice of units before it is let go, slice by slice in order; most read the kernels alone."""
 
     @abstractmethod
     def reduce(self, kernels: Kernels, conditions: Sequence[str]) -> dict[str, np.ndarray]:
@@ -105,11 +108,16 @@ class SliceStore:
         units = observation.flat[..., self.part.start : self.part.stop]
         self._values[..., first : first + units.shape[1]] = units.transpose(1, 2)
 
-    def add_to(self, kernels: dict[tuple[int, int], Tensor]) -> None:
-        """Add the slice's share to every kernel, a cache-sized chunk of units at a time, in float64."""
+    def chunks(self) -> Iterator[tuple[int, Tensor]]:
+        """The values (condition, unit, image), float64 copies of a cache-sized chunk of units at a time, each with the
+        number of its first unit."""
         step = max(1, 8 * CHUNK // self._values.shape[-1])
         for start in range(0, self._values.shape[1], step):
-            chunk = self._values[:, start : start + step].double()
+            yield self.part.start + start, self._values[:, start : start + step].to(torch.float64, copy=True)
+
+    def add_to(self, kernels: dict[tuple[int, int], Tensor]) -> None:
+        """Add the slice's share to every kernel, in float64."""
+        for _, chunk in self.chunks():
             chunk -= chunk.mean(-1, keepdim=True)
             for (i, j), kernel in kernels.items():
                 if i == j:

@@ -165,6 +165,8 @@ class Pass:
             for store in self._filled(group, f"{self.name}, kernels {number}"):
                 site = store.part.site
                 store.add_to(kernels.setdefault(site.name, self._empty_kernels(site)))
+                for reduction in self._reductions(site):
+                    reduction.see(store)
                 if store.part.stop == site.units:
                     self._finish(site, kernels.pop(site.name))
             flush()

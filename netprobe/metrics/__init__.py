@@ -11,6 +11,7 @@ from netprobe.metrics.correlation import CorrelationShift
 from netprobe.metrics.cross_validated import CrossValidatedSpectrum
 from netprobe.metrics.perturbation_ratio import PSR, SNR
 from netprobe.metrics.similarity import CKA
+from netprobe.metrics.similarity_matrix import Similarity
 from netprobe.metrics.sparsity import Hoyer
 from netprobe.metrics.spectrum import Spectrum
 
@@ -25,11 +26,23 @@ __all__ = [
     "Hoyer",
     "Metric",
     "Readings",
+    "Similarity",
     "Spectrum",
 ]
 
 METRICS: dict[str, type[Metric]] = {
-    cls.name: cls for cls in (PSR, SNR, Hoyer, Spectrum, CorrelationShift, CKA, CrossValidatedSpectrum, ChannelMoments)
+    cls.name: cls
+    for cls in (
+        PSR,
+        SNR,
+        Hoyer,
+        Spectrum,
+        CorrelationShift,
+        CKA,
+        CrossValidatedSpectrum,
+        ChannelMoments,
+        Similarity,
+    )
 }
 
 

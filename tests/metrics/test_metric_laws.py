@@ -137,7 +137,7 @@ def test_the_order_of_the_data_does_not_matter(metric, model, data, whole):
     for path, expected in variables(whole(metric)):
         if "interval" in path or "jackknife" in path or metric.name == "cv_spectrum":
             continue
-        values = expected.isel(image=order.numpy()) if "image" in expected.dims else expected
+        values = expected.isel({dim: order.numpy() for dim in ("image", "other_image") if dim in expected.dims})
         scale = np.nanmax(np.abs(values.values), initial=0, where=np.isfinite(values.values))
         np.testing.assert_allclose(found[path].values, values.values, rtol=RTOL, atol=RTOL * scale, err_msg=path)
 
