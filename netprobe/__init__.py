@@ -46,7 +46,7 @@ _PUBLIC = {
         "plot_prototypes", "plot_pruning",
         "plot_psr", "plot_psr_ridge", "plot_quantiser_surrogates", "plot_robustness_curve",
         "plot_settling", "plot_singular_values", "plot_snr", "plot_sparsity", "plot_spectrum", "plot_step_read_out",
-        "plot_tail_fatness", "plot_training_loss",
+        "plot_tail_fatness", "plot_training_loss", "plot_training_terms",
     ],
     "netprobe.preflight": ["check"],
     "netprobe.probing": ["Interrupted", "gather", "merge", "probe"],

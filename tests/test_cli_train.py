@@ -102,6 +102,18 @@ def test_it_trains_on_the_gpu_that_there_is(monkeypatch, tmp_path):
     assert asked == ["cuda:1", "cpu"]
 
 
+def test_regularisers_join_are_listed_and_shown(tmp_path):
+    assert "wrt=input, projections=3" in run("regularisers")
+    output = run(
+        "train", "natural", *SMALL, "--regularise", "l2", "--regularise", "jacobian:site=output", "-o", tmp_path
+    )
+    assert "L2()" in output and "Jacobian(" in output
+    history = open_results(tmp_path / "results.nc")[f"{tmp_path.name}/history"]
+    assert {"l2", "jacobian", "unregularised_loss"} <= set(history.data_vars)
+    assert (tmp_path / "figures" / "training_terms.svg").exists()
+    assert npb.load(tmp_path / "best.pt")
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -109,6 +121,8 @@ def test_it_trains_on_the_gpu_that_there_is(monkeypatch, tmp_path):
         (["natural", *SMALL, "--schedule", "cosin"], "did you mean 'cosine'"),
         (["natural", *SMALL, "--milestones", "5,x"], "must be a whole number"),
         (["natural", "--data", "digits"], "Missing option '--model'"),
+        (["natural", *SMALL, "--regularise", "jacobian:site=conv9"], "unknown site pattern 'conv9'"),
+        (["natural", *SMALL, "--regularise", "jacobi"], "did you mean 'jacobian'"),
     ],
 )
 def test_mistakes_are_named(arguments, message, tmp_path):

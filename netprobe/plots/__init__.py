@@ -45,6 +45,7 @@ from netprobe.plots.spectrum import plot_spectrum
 from netprobe.plots.step_read_out import plot_step_read_out
 from netprobe.plots.tail_fatness import plot_tail_fatness
 from netprobe.plots.training_loss import plot_training_loss
+from netprobe.plots.training_terms import plot_training_terms
 
 __all__ = [
     "plot_accuracy",
@@ -91,6 +92,7 @@ __all__ = [
     "plot_step_read_out",
     "plot_tail_fatness",
     "plot_training_loss",
+    "plot_training_terms",
     "save",
     "style",
 ]

@@ -88,6 +88,9 @@ def _landscape(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
 def _history(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     yield Figure("Accuracy during training", partial(plots.plot_learning_curves, results, models=models))
     yield Figure("What was minimised", partial(plots.plot_training_loss, results, models=models))
+    if any("regularisers" in results[model]["history"].attrs for model in models):
+        draw = partial(plots.plot_training_terms, results, models=models)
+        yield Figure("Losses, accuracies and the terms of regularisers", draw)
 
 
 def _polarization(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
@@ -315,7 +318,7 @@ SECTIONS = (
         "is a little flattered: judge a network on test images with netprobe evaluate. Bands are Wilson 95 % "
         "intervals. Robust accuracy that falls while accuracy on the training attack rises is robust overfitting; a "
         "fall to nothing within an epoch or two is catastrophic overfitting, of single-step attacks above all. Losses "
-        "of different defenses are different quantities.",
+        "of different defenses are different quantities. Terms of regularisers are without their couplings.",
         _history,
         Numbers("accuracy", "epoch", 3),
         ("loss", "accuracy", "validation_accuracy", "validation_robust_accuracy", "lr", "images_per_second"),

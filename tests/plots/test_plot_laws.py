@@ -52,6 +52,7 @@ METRIC = {
     "plot_step_read_out": "settling",
     "plot_tail_fatness": "singular_values",
     "plot_training_loss": "history",
+    "plot_training_terms": "history",
 }
 OF_FRONT_ENDS = {
     "plot_accuracy_by_steps",

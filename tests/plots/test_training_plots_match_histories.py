@@ -101,3 +101,37 @@ def test_one_epoch_is_a_point(robust):
     ax = plots.plot_learning_curves(robust.isel(epoch=[0]).assign_attrs(best_epoch=1))
     assert all(line.get_marker() == "." for line in ax.lines[:3])
     assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+@pytest.fixture
+def regularised(robust) -> xr.Dataset:
+    """A training with two terms, one of which falls over decades."""
+    jacobian = xr.Variable("epoch", 1e4 * 0.3 ** np.arange(12), {"long_name": "squared Jacobian norm", "units": "1"})
+    l2 = xr.Variable("epoch", np.linspace(90, 80, 12), {"long_name": "squared norm", "units": "1"})
+    return robust.assign(jacobian=jacobian, l2=l2).assign_attrs(regularisers='["jacobian", "l2"]')
+
+
+def test_every_term_has_a_panel_and_its_values(regularised):
+    ax = plots.plot_training_terms(regularised)
+    names = ["loss", "accuracy", "validation_accuracy", "jacobian", "l2"]
+    assert len(ax.child_axes) == len(names)
+    for name, panel in zip(names, ax.child_axes, strict=True):
+        (line,) = panel.lines
+        assert_array_equal(line.get_xdata(), np.arange(1, 13))
+        assert_array_equal(line.get_ydata(), regularised[name].values)
+        assert panel.get_yscale() == ("log" if name == "jacobian" else "linear")
+    assert [panel.get_title() for panel in ax.child_axes][-1] == "Squared norm"
+
+
+def test_a_network_without_a_term_leaves_its_panel_to_the_others(regularised, results):
+    ax = plots.plot_training_terms({"plain": results["natural"]["history"].to_dataset(), "l2": regularised})
+    assert legend(ax) == ["plain", "l2"]
+    assert [len(panel.lines) for panel in ax.child_axes] == [2, 2, 2, 1, 1]
+    assert to_hex(ax.child_axes[-1].lines[0].get_color()) == ORANGE
+
+
+def test_terms_can_be_chosen_and_must_be_there(regularised):
+    (panel,) = plots.plot_training_terms(regularised, terms="jacobian").child_axes
+    assert_array_equal(panel.lines[0].get_ydata(), regularised["jacobian"].values)
+    with pytest.raises(NetprobeError, match="unknown term 'jacobain': did you mean 'jacobian'"):
+        plots.plot_training_terms(regularised, terms=["jacobain"])
