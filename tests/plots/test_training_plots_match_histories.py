@@ -120,7 +120,7 @@ def test_every_term_has_a_panel_and_its_values(regularised):
         assert_array_equal(line.get_xdata(), np.arange(1, 13))
         assert_array_equal(line.get_ydata(), regularised[name].values)
         assert panel.get_yscale() == ("log" if name == "jacobian" else "linear")
-    assert [panel.get_title() for panel in ax.child_axes][-1] == "Squared norm"
+    assert ax.child_axes[-1].get_title("left") == "Squared norm"
 
 
 def test_a_network_without_a_term_leaves_its_panel_to_the_others(regularised, results):
