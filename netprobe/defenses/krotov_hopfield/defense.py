@@ -10,7 +10,6 @@ from typing import ClassVar, Self
 import torch
 import xarray as xr
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from netprobe.data import Data
 from netprobe.defenses.base import Defense
@@ -154,7 +153,7 @@ class KrotovHopfieldDefense(Defense):
         if self.readout == "cross-entropy":
             return entropy(model, x, y)
         logits = logits_of(model(x), len(x))
-        targets = 2 * one_hot(y, logits.shape[1]) - 1
+        targets = 2 * (y[:, None] == torch.arange(logits.shape[1], device=y.device)).to(logits.dtype) - 1
         away = (torch.tanh(self.beta * logits) - targets).abs()
         return {"loss": away.pow(self.exponent).sum(1).mean(), "logits": logits}
 

@@ -20,8 +20,8 @@ class Local(nn.Module):
     The state dict holds
         weight    W (H, ...) as it was learnt, pruned units too; it needs no gradient
         kept      (H,) which units are not pruned
-        cutoff    the variance of W_mu from which on units are pruned; NaN before
-        attempts  (A, 3) of every attempt to learn W `Attempt`'s numbers, NaN for those that were not needed
+        cutoff    the variance of W_mu from which on units are pruned; infinity: none
+        attempts  (A, 3) of every attempt to learn W `Attempt`'s numbers, -1 for those that were not needed
     and `effective_weight()` is W^, which analyses of weights read. h is computed in float32 at least, also under
     autocast: powers of it follow.
     """
@@ -36,8 +36,8 @@ class Local(nn.Module):
         """Random weights N(0, 1), nothing pruned."""
         self.p = p
         self.register_buffer("kept", torch.ones(len(self.weight), dtype=torch.bool))
-        self.register_buffer("cutoff", torch.tensor(torch.nan))
-        self.register_buffer("attempts", torch.full((attempts, 3), torch.nan))
+        self.register_buffer("cutoff", torch.tensor(torch.inf))
+        self.register_buffer("attempts", torch.full((attempts, 3), -1.0))
         nn.init.normal_(self.weight.requires_grad_(False))
         self.register_buffer("powered", self.effective_weight(), persistent=False)
         self.register_load_state_dict_post_hook(_refreshed)
@@ -63,7 +63,7 @@ class Local(nn.Module):
 
     def made(self) -> Tensor:
         """What came of the attempts that were made to learn it, (A, 3): none of an untrained layer."""
-        return self.attempts[~self.attempts.isnan().any(1)]
+        return self.attempts[self.attempts[:, 0] >= 0]
 
     def _met(self) -> Tensor:
         """W^, with a gradient if someone trains W after all."""
