@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 Pattern = str | re.Pattern | type | Callable[[Site], bool]
 
-ACTIVATIONS = frozenset(activation.__all__) - {"MultiheadAttention"}
+ACTIVATIONS = frozenset(activation.__all__) - {"MultiheadAttention"} | {"PowerReLU"}
 
 
 def _lineage(*names: str) -> Callable[[Site], bool]:
@@ -42,7 +42,7 @@ KINDS: dict[str, Callable[[Site], bool]] = {
     "weighted": _lineage("_ConvNd", "Linear"),
     "norm": lambda site: "Norm" in site.kind,
     "activation": lambda site: bool(site.lineage.intersection(ACTIVATIONS)),
-    "relu": _lineage("ReLU"),
+    "relu": _lineage("ReLU", "PowerReLU"),
     "pool": lambda site: "Pool" in site.kind,
     "attention": lambda site: "Attention" in site.kind,
     "block": _ends("Block", "Bottleneck", "EncoderLayer", "PreActBlock", "Unit"),

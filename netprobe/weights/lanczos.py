@@ -109,9 +109,9 @@ class Bidiagonalisation:
         self.beta.append(beta)
 
     @property
-    def _noise(self) -> float:
-        """Lengths that are mere rounding: the Krylov space is exhausted there."""
-        return 8 * torch.finfo(self.v.dtype).eps * float(self.alpha[0].max()) if self.alpha else 0.0
+    def _noise(self) -> Tensor | float:
+        """Lengths that are mere rounding, of each probe: the Krylov space is exhausted there."""
+        return 8 * torch.finfo(self.v.dtype).eps * self.alpha[0] if self.alpha else 0.0
 
     def nodes(self, steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Nodes of the Gauss quadratures after `steps`, ascending, and their weights, each (probe, node)."""
@@ -168,7 +168,7 @@ def _along(scale: Tensor, vectors: Tensor) -> Tensor:
     return scale.to(vectors).reshape(-1, *[1] * (vectors.ndim - 1))
 
 
-def _normalised(vectors: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+def _normalised(vectors: Tensor, noise: Tensor | float) -> tuple[Tensor, Tensor]:
     """Unit vectors and their former lengths; those not longer than `noise` become zero."""
     length = torch.linalg.vector_norm(vectors.flatten(1), dim=1)
     length = torch.where(length > noise, length, 0.0)
