@@ -1,0 +1,16 @@
+"""Smoothness and geometry of what networks compute: Jacobians, distances to errors, planes, spectra, dimensions."""
+
+from netprobe.geometry.dimension import intrinsic_dimension
+from netprobe.geometry.distances import compare_distances, critical_distances
+from netprobe.geometry.jacobians import jacobian_norms
+from netprobe.geometry.planes import decision_plane
+from netprobe.geometry.spectra import unit_spectra
+
+__all__ = [
+    "compare_distances",
+    "critical_distances",
+    "decision_plane",
+    "intrinsic_dimension",
+    "jacobian_norms",
+    "unit_spectra",
+]
