@@ -36,6 +36,15 @@ def test_every_defense_learns_digits_in_every_precision(defense, precision):
     assert trained.history["loss"][-1] < trained.history["loss"][0]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_regularised_trainings_learn_digits_too(precision):
+    terms = ["l2", "jacobian:site=output,coupling=1e-4", "spectral:site=linear:in,tau=3,coupling=1e-3", "spectral-norm"]
+    trained = train("natural", precision=precision, regularise=terms)
+    assert trained.history["validation_accuracy"].max() > 0.9
+    for name in ("l2", "jacobian", "spectral", "spectral_norm"):
+        assert trained.history[name].notnull().all()
+
+
 def test_a_seed_fixes_the_noise_of_a_step_and_every_step_has_its_own(monkeypatch):
     drawn = []
     made = Loop._noise
