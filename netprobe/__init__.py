@@ -28,6 +28,9 @@ _PUBLIC = {
     "netprobe.errors": ["CheckpointError", "MissingData", "NetprobeError"],
     "netprobe.evaluation": ["evaluate", "loss_landscape"],
     "netprobe.fourier": ["perturbation_spectra"],
+    "netprobe.geometry": [
+        "compare_distances", "critical_distances", "decision_plane", "intrinsic_dimension", "jacobian_norms", "unit_spectra",
+    ],
     "netprobe.metrics": [
         "CKA", "ChannelMoments", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Spectrum",
     ],
@@ -39,6 +42,8 @@ _PUBLIC = {
         "plot_accuracy", "plot_accuracy_by_steps", "plot_activation_planes", "plot_alpha", "plot_batch_norm",
         "plot_batch_norm_drift", "plot_cka", "plot_code_steps", "plot_correlation_change", "plot_correlation_shift",
         "plot_corruption_error", "plot_corruption_table", "plot_dictionary_atoms",
+        "plot_critical_distances", "plot_decision_plane", "plot_distance_scatter", "plot_jacobian_norms",
+        "plot_relative_accuracy", "plot_unit_spectra",
         "plot_effective_rank", "plot_filter_hoyer", "plot_firing", "plot_front_end_filters",
         "plot_gradcam", "plot_lateral_map", "plot_learning_curves", "plot_loss_landscape", "plot_minimum_norm",
         "plot_operator_norm", "plot_partial_curves", "plot_partial_layers", "plot_partial_parameters",
@@ -58,7 +63,7 @@ _PUBLIC = {
     "netprobe.training": ["Diverged", "Trained", "fit"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_SUBPACKAGES = ("data", "defenses", "evaluation", "metrics", "models", "perturb", "plots", "training", "weights")
+_SUBPACKAGES = ("data", "defenses", "evaluation", "geometry", "metrics", "models", "perturb", "plots", "training", "weights")
 
 __all__ = sorted([*_HOME, *_SUBPACKAGES])
 

@@ -128,6 +128,58 @@ class EvaluateSettings:
         return None if self.gradients is None else getattr(torch, self.gradients)
 
 
+@dataclass(frozen=True)
+class GeometrySettings:
+    """What to measure; every field is a keyword of `netprobe.geometry.analyse` and a flag of `netprobe geometry`."""
+
+    analyses: str = field(
+        default="jacobian,distances,units,dimension,plane", metadata={"help": "which of these, with commas"}
+    )
+    sites: str = field(
+        default="weighted,activation", metadata={"help": "for Jacobians and spectra: patterns as in other commands"}
+    )
+    wrt: str = field(
+        default="input", metadata={"help": "what Jacobians and planes refer to: the input, or the output of a module"}
+    )
+    method: str = field(default="auto", metadata={"help": "of Jacobian norms: auto, exact or estimate"})
+    draws: int = field(default=64, metadata={"help": "random projections of an estimated norm"})
+    walks: str = field(default="random,fgsm,pgd", metadata={"help": "random, fgsm, pgd (3 restarts), coarse-pgd"})
+    points: int = field(default=60, metadata={"help": "strengths of a walk, on a logarithmic grid"})
+    noise: int | None = field(default=None, metadata={"help": "samples of white noise; by default as many as images"})
+    correction: int = field(
+        default=0, metadata={"help": "samples of a power law for exponents without bias, such as 32; 0: none"}
+    )
+    image: int = field(default=0, metadata={"help": "place of the image that the plane goes through"})
+    plane_site: str | None = field(default="output", metadata={"help": "whose Jacobian is mapped on the plane"})
+    plane_points: int = field(default=41, metadata={"help": "points along each side of the plane, an odd number"})
+    reach: float = field(default=20.0, metadata={"help": "half the side of the plane"})
+    batch_size: int | None = field(
+        default=None, metadata={"help": "images at a time; by default chosen by image size and device"}
+    )
+    seed: int = field(default=0, metadata={"help": "seed of every random draw; noise belongs to an image"})
+    progress: bool = field(default=True, metadata={"help": "show a progress bar"})
+
+    def __post_init__(self) -> None:
+        for name in self.parts:
+            if name not in GEOMETRY:
+                raise unknown("analysis", name, GEOMETRY)
+        for name, least in (("points", 2), ("batch_size", 1), ("seed", 0), ("correction", 0), ("draws", 2)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise NetprobeError(f"{name}={value}: give at least {least}")
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of `analyses`."""
+        return [name.strip() for name in self.analyses.split(",") if name.strip()]
+
+    @property
+    def walked(self) -> list[str]:
+        """The names of `walks`."""
+        return [name.strip() for name in self.walks.split(",") if name.strip()]
+
+
+GEOMETRY = ("jacobian", "distances", "units", "dimension", "plane")
 GRADIENTS = ("float32", "bfloat16", "float16", "float64")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from synthetic_evaluations import evaluations
 from synthetic_front_ends import firing, polarization
+from synthetic_geometry import geometry
 from synthetic_histories import history
 from synthetic_partial import partial_training
 from synthetic_steps import lateral, settling
@@ -63,6 +64,7 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
     return (
         weights(traits, layer, np.random.default_rng(len(sites)))
         | evaluated
+        | geometry()
         | {
             "accuracy": accuracy(traits, images, label, rng),
             "psr": psr(traits, site, images, rng),

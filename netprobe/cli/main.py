@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 from netprobe.cli.evaluate import EXAMPLES
+from netprobe.cli.geometry import EXAMPLES as GEOMETRY_EXAMPLES
 from netprobe.cli.models import FORM, load_all, normalization
 from netprobe.cli.options import (
     data_flags,
     errors_as_usage,
     evaluate_flags,
+    geometry_flags,
     inputs,
     model_flags,
     named_perturbations,
@@ -47,6 +49,7 @@ def main() -> None:
     netprobe compare A.pt B.pt --arch resnet18 --data cifar10 --limit 1000 -o out/
     netprobe evaluate A.pt B.pt --arch resnet18 --data cifar10 --limit 500 --perturb pgd:eps=8/255,steps=20 -o out/
     netprobe weights A.pt B.pt --arch resnet18 --input 3,32,32 -o out/
+    netprobe geometry A.pt B.pt --data mnist --limit 500 -o out/
     netprobe train pgd-at:eps=8/255 --data cifar10 --model resnet18 --normalize cifar10 -o runs/robust
     netprobe partial --model resnet18 --data cifar10 --codes A1N2,N1A2 --cutoffs blocks -o runs/partial
 
@@ -322,6 +325,27 @@ def weights(
     write(tree, out)
     for name in networks:
         click.echo(f"\n{name}\n{_columns(table(tree[name]), right=range(2, 9))}")
+    _show(tree, Path(out) / REPORT)
+
+
+@main.command(
+    help="Smoothness: norms of Jacobians, distances to errors, spectra under images and noise, a plane.\n\n"
+    f"{FORM}\n\n{GEOMETRY_EXAMPLES}"
+)
+@click.argument("models", nargs=-1, required=True)
+@model_flags
+@data_flags
+@geometry_flags
+@click.option("--device", help="where to run, for example cuda:0; by default where the model is")
+@click.option("-o", "--out", default="runs/geometry", show_default=True, help="folder for results, figures and report")
+@errors_as_usage
+def geometry(models: tuple[str, ...], out: str, device: str | None, **options: Any) -> None:
+    from netprobe.geometry import analyse
+    from netprobe.outcome import REPORT, write
+
+    networks, images = _models_and_data(models, options)
+    tree = analyse({name: net.to(device) if device else net for name, net in networks.items()}, images, **options)
+    write(tree, out)
     _show(tree, Path(out) / REPORT)
 
 

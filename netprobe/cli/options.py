@@ -14,7 +14,7 @@ import click
 
 from netprobe.errors import NetprobeError
 from netprobe.recipes import PRESETS, Recipe
-from netprobe.settings import EvaluateSettings, ProbeSettings, WeightsSettings
+from netprobe.settings import EvaluateSettings, GeometrySettings, ProbeSettings, WeightsSettings
 
 
 def flags_of(settings: type, defaults: bool = True, without: Collection[str] = ()) -> Callable[[Callable], Callable]:
@@ -51,6 +51,7 @@ def _kind(field: dataclasses.Field, hint: Any) -> dict[str, Any]:
 probe_flags = flags_of(ProbeSettings)
 weights_flags = flags_of(WeightsSettings)
 evaluate_flags = flags_of(EvaluateSettings)
+geometry_flags = flags_of(GeometrySettings)
 recipe_flags = flags_of(Recipe, defaults=False)
 sweep_recipe_flags = flags_of(Recipe, defaults=False, without=("seed",))  # each cell has a seed of its own
 

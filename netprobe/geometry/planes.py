@@ -164,7 +164,14 @@ def _dataset(values, axes, steps, image, label, site, source, measuring) -> xr.D
         "confidence": variable("s t", confidence, "largest softmax", "1", "max_k softmax(z)_k"),
         "frobenius": variable("s t", frobenius, *about),
         "frobenius_error": variable("s t", error, f"error of the {about[0]}", about[1], "standard error; 0: exact"),
+        "mean_frobenius": variable("axis", _along(frobenius), f"mean {about[0]} along the axis", *about[1:]),
         "direction": variable("axis value", axes.cpu().numpy(), "direction", "1", "unit vectors e_1 and e_2"),
     }
     attrs = {"title": "plane", "image": image, "label": label, "site": site or "", "wrt": where}
     return xr.Dataset(found, {"s": steps, "t": steps, "axis": ["e1", "e2"]}, attrs | {"method": measuring.method})
+
+
+def _along(values: np.ndarray) -> list[float]:
+    """The means along the axes e_1 and e_2."""
+    middle = len(values) // 2
+    return [float(values[:, middle].mean()), float(values[middle].mean())]

@@ -220,8 +220,12 @@ def _spectrum(
     floor = ROUND_OFF["float32"]
     spectrum = eigenvalues(total.covariance[:count, :count])[: samples - 1]
     ranks = fitting.ranks(spectrum, floor, inputs)
-    found, rank = fit(spectrum, *ranks), numerical_rank(spectrum, floor)
+    rank = numerical_rank(spectrum, floor)
+    if len(blocks) > 1:  # what is left of the images without a block has fewer eigenvalues
+        most = min(total.count - part.count for part in blocks.values()) - 1
+        ranks = ranks[0], min(ranks[1], most)
     rest = [total.without(part).covariance[:count, :count] for part in blocks.values()] if len(blocks) > 1 else []
+    found = fit(spectrum, *ranks)
     left_out = np.array([fit(eigenvalues(each), *ranks).alpha for each in rest])
     true = fitting.corrected(found, samples, rank if rank < samples - 1 else count, left_out, some.total.device)
     return {

@@ -12,13 +12,17 @@ from netprobe.plots.correlation_change import plot_correlation_change
 from netprobe.plots.correlation_shift import plot_correlation_shift
 from netprobe.plots.corruption_error import plot_corruption_error
 from netprobe.plots.corruption_table import plot_corruption_table
+from netprobe.plots.critical_distances import plot_critical_distances
+from netprobe.plots.decision_plane import plot_decision_plane
 from netprobe.plots.dictionary_atoms import plot_dictionary_atoms
+from netprobe.plots.distance_scatter import plot_distance_scatter
 from netprobe.plots.drawing import save, style
 from netprobe.plots.effective_rank import plot_effective_rank
 from netprobe.plots.filter_hoyer import plot_filter_hoyer
 from netprobe.plots.firing import plot_firing
 from netprobe.plots.front_end_filters import plot_front_end_filters
 from netprobe.plots.gradcam import plot_gradcam
+from netprobe.plots.jacobian_norms import plot_jacobian_norms
 from netprobe.plots.lateral_map import plot_lateral_map
 from netprobe.plots.learning_curves import plot_learning_curves
 from netprobe.plots.loss_landscape import plot_loss_landscape
@@ -36,6 +40,7 @@ from netprobe.plots.pruning import plot_pruning
 from netprobe.plots.psr import plot_psr
 from netprobe.plots.psr_ridge import plot_psr_ridge
 from netprobe.plots.quantiser_surrogates import plot_quantiser_surrogates
+from netprobe.plots.relative_accuracy import plot_relative_accuracy
 from netprobe.plots.robustness_curve import plot_robustness_curve
 from netprobe.plots.settling import plot_settling
 from netprobe.plots.singular_values import plot_singular_values
@@ -46,6 +51,7 @@ from netprobe.plots.step_read_out import plot_step_read_out
 from netprobe.plots.tail_fatness import plot_tail_fatness
 from netprobe.plots.training_loss import plot_training_loss
 from netprobe.plots.training_terms import plot_training_terms
+from netprobe.plots.unit_spectra import plot_unit_spectra
 
 __all__ = [
     "plot_accuracy",
@@ -60,12 +66,16 @@ __all__ = [
     "plot_correlation_shift",
     "plot_corruption_error",
     "plot_corruption_table",
+    "plot_critical_distances",
+    "plot_decision_plane",
     "plot_dictionary_atoms",
+    "plot_distance_scatter",
     "plot_effective_rank",
     "plot_filter_hoyer",
     "plot_firing",
     "plot_front_end_filters",
     "plot_gradcam",
+    "plot_jacobian_norms",
     "plot_lateral_map",
     "plot_learning_curves",
     "plot_loss_landscape",
@@ -83,6 +93,7 @@ __all__ = [
     "plot_psr",
     "plot_psr_ridge",
     "plot_quantiser_surrogates",
+    "plot_relative_accuracy",
     "plot_robustness_curve",
     "plot_settling",
     "plot_singular_values",
@@ -93,6 +104,7 @@ __all__ = [
     "plot_tail_fatness",
     "plot_training_loss",
     "plot_training_terms",
+    "plot_unit_spectra",
     "save",
     "style",
 ]

@@ -16,6 +16,7 @@ from netprobe.groups import NOT_A_MODEL
 OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "corruptions", "landscape")  # what `npb.evaluate` gives
 # What `npb.fit`, `npb.training.partial.sweep` and the analyses of defenses give.
 OF_TRAINING = ("history", "partial", "polarization", "firing", "settling", "lateral")
+OF_GEOMETRY = ("jacobian", "distances", "units", "plane")  # what `netprobe.geometry` gives
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
 
 # What every plot of a metric reads; a Dataset without it is of another metric.
@@ -26,17 +27,20 @@ DRAWN = {
     "cka": ("cka",),
     "correlation": ("shift", "shift_per_pair"),
     "corruptions": ("accuracy", "error"),
+    "distances": ("distance", "censored", "median", "eps", "relative_accuracy", "clean_accuracy"),
     "evaluation": ("accuracy", "margin"),
     "filters": ("hoyer", "hoyer_filter"),
     "firing": ("frequency", "always", "even"),
     "gradcam": ("map", "predicted"),
     "history": ("loss", "accuracy"),
     "hoyer": ("hoyer",),
+    "jacobian": ("mean_frobenius", "mean_operator"),
     "lateral": ("weight",),
     "landscape": ("loss", "along", "across"),
     "minimum_norm": ("mean", "median", "success"),
     "partial": ("adversarial_accuracy", "whole_adversarial_accuracy", "converged", "layer_parameters"),
     "perturbation_spectrum": ("profile",),
+    "plane": ("prediction", "confidence", "frobenius"),
     "polarization": ("density", "danger", "threshold"),
     "prototypes": ("weight", "variance", "kept"),
     "psr": ("psr_db",),
@@ -44,6 +48,7 @@ DRAWN = {
     "singular_values": ("normalized", "operator_norm", "effective_rank", "median_normalized"),
     "snr": ("snr_db", "snr_median_db"),
     "spectrum": ("eigenvalues", "alpha", "log_prefactor", "fit_first", "fit_last"),
+    "units": ("eigenvalues", "alpha", "alpha_corrected", "fit_first", "fit_last", "log_prefactor"),
     "worst_case": ("worst_accuracy",),
 }
 
@@ -57,6 +62,10 @@ _GIVEN_BY = {
     "settling": "settling",
     "lateral": "lateral_map",
     "prototypes": "prototypes",
+    "jacobian": "jacobian_norms",
+    "distances": "critical_distances",
+    "units": "unit_spectra",
+    "plane": "decision_plane",
     **dict.fromkeys(OF_WEIGHTS, "weights.analyse"),
 }
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from netprobe.errors import NetprobeError
 from netprobe.groups import DOUBTS, PREFLIGHT
 from netprobe.plots.drawing import look, style
-from netprobe.plots.reading import OF_EVALUATION, OF_TRAINING, OF_WEIGHTS, conditions, measured, models_of, models_with
+from netprobe.plots.reading import OF_EVALUATION, OF_GEOMETRY, OF_TRAINING, OF_WEIGHTS, conditions, measured, models_of, models_with
 from netprobe.preflight.findings import COLUMNS, SEVERITIES
 from netprobe.reporting.downloads import csv, data_uri, estimates_of, netcdf
 from netprobe.reporting.figures import two_widths
@@ -119,6 +119,7 @@ CALLS = {
     "settling": "npb.settling(...)",
     "lateral": "npb.lateral_map(...)",
     "prototypes": "npb.prototypes(...)",
+    **dict.fromkeys(OF_GEOMETRY, "npb.geometry.analyse(...)"),
     **{metric: "npb.evaluate(...)" for metric in OF_EVALUATION if metric != "landscape"},
     **dict.fromkeys(OF_WEIGHTS, "npb.weights.analyse(...)"),
 }
@@ -140,6 +141,8 @@ def _lead(results: xr.DataTree) -> str:
         return f"How {whose} {'was' if alone else 'were'} trained"
     if measured_ones and measured_ones <= set(OF_EVALUATION):
         return f"What {whose} withstand{'s' * alone}, and whether to believe it"
+    if measured_ones and measured_ones <= set(OF_GEOMETRY):
+        return f"How smooth {whose} {'is' if alone else 'are'}, and how far errors are"
     if measured_ones == {"partial"}:
         return f"Which layers of {whose} must be trained adversarially"
     return f"What perturbations do inside {whose}, layer by layer"

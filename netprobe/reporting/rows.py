@@ -12,6 +12,7 @@ import xarray as xr
 from netprobe.groups import PREFLIGHT
 from netprobe.plots.reading import (
     DRAWN,
+    OF_GEOMETRY,
     OF_TRAINING,
     OF_WEIGHTS,
     Measured,
@@ -29,6 +30,8 @@ from netprobe.reporting.estimates import Estimate, number, of_draws
 from netprobe.uncertainty import decibel, resampled_means
 
 NORM = "2"
+ELSEWHERE = OF_WEIGHTS + OF_TRAINING + OF_GEOMETRY
+"""Groups that no probe measured."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def shift_rows(results: xr.DataTree) -> Iterator[Row]:
 
 def finding_rows(results: xr.DataTree) -> Iterator[Row]:
     """How many things the pre-flight check found; nothing where there was nothing to probe."""
-    if not any(models_with(results, metric) for metric in DRAWN if metric not in OF_WEIGHTS + OF_TRAINING):
+    if not any(models_with(results, metric) for metric in DRAWN if metric not in ELSEWHERE):
         return
     found = results[PREFLIGHT]["model"].values if PREFLIGHT in results.children else np.array([])
     counts = {model: Estimate(float((found == model).sum())) for model in models_of(results)}

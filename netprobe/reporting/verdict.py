@@ -10,6 +10,7 @@ from netprobe.errors import NetprobeError
 from netprobe.plots.reading import models_of
 from netprobe.reporting.comparing import compare
 from netprobe.reporting.evaluation_rows import evaluation_rows, trust
+from netprobe.reporting.geometry_rows import geometry_rows
 from netprobe.reporting.partial_rows import partial_rows
 from netprobe.reporting.rows import Row, accuracy_rows, alpha_rows, finding_rows, psr_rows, shift_rows
 from netprobe.reporting.training_rows import training_rows
@@ -18,6 +19,7 @@ from netprobe.reporting.weight_rows import weight_rows
 ROWS = (
     accuracy_rows,
     evaluation_rows,
+    geometry_rows,
     training_rows,
     partial_rows,
     psr_rows,
