@@ -221,12 +221,12 @@ def _spectrum(
     spectrum = eigenvalues(total.covariance[:count, :count])[: samples - 1]
     ranks = fitting.ranks(spectrum, floor, inputs)
     rank = numerical_rank(spectrum, floor)
-    if len(blocks) > 1:  # what is left of the images without a block has fewer eigenvalues
-        most = min(total.count - part.count for part in blocks.values()) - 1
-        ranks = ranks[0], min(ranks[1], most)
-    rest = [total.without(part).covariance[:count, :count] for part in blocks.values()] if len(blocks) > 1 else []
+    parts = blocks.values() if len(blocks) > 1 else ()
+    rest = [eigenvalues(total.without(part).covariance[:count, :count]) for part in parts]
+    known = [numerical_rank(each, floor) for each in rest]  # fewer without a block, so that all are fitted alike
+    ranks = ranks[0], min(ranks[1], *known) if known else ranks[1]
     found = fit(spectrum, *ranks)
-    left_out = np.array([fit(eigenvalues(each), *ranks).alpha for each in rest])
+    left_out = np.array([fit(each, *ranks).alpha for each in rest])
     true = fitting.corrected(found, samples, rank if rank < samples - 1 else count, left_out, some.total.device)
     return {
         "eigenvalues": spectrum,

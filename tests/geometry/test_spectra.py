@@ -71,6 +71,17 @@ def test_the_jackknife_leaves_out_blocks(network, digits, found):
     np.testing.assert_allclose(here["alpha_jackknife"], jackknife_interval(float(here["alpha"]), left_out))
 
 
+def test_a_unit_that_one_block_alone_moves_is_not_fitted():
+    """Without that block its variance is zero, which has no logarithm."""
+    x = torch.rand(80, 8, generator=torch.Generator().manual_seed(0))
+    x[1:, -1] = 0
+    images = data.load((x.view(80, 1, 2, 4), torch.arange(80) % 2))
+    model = nn.Sequential(nn.Flatten(), nn.Identity())
+    here = unit_spectra(model, images, "1", inputs=["images"], first=1, **QUIET).sel(site="1", count="all").squeeze()
+    assert here["rank_numeric"] == 8 and here["fit_last"] == 7
+    assert np.isfinite(here["alpha_jackknife"]).all()
+
+
 def test_noise_has_no_slope_once_it_is_corrected(found):
     """400 samples of 64 values of white noise: the fit says 0.5, the law is flat."""
     here = found.sel(inputs="noise", site="input", count="all")
