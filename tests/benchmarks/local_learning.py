@@ -73,7 +73,8 @@ def published(weight: Tensor, v: Tensor, rule: LocalRule, batch: int) -> Tensor:
         ranks = q.argsort(descending=True)
         g = torch.zeros_like(h)
         g[ranks[1 : rule.k]], g[ranks[0]] = -rule.delta, 1.0
-        weight += LR * g[:, None] * (rule.radius**rule.p * sample - h[:, None] * weight)
+        moved = g[:, None] * (rule.radius**rule.p * sample - h[:, None] * weight)
+        weight += LR * moved / moved.abs().max()
     return weight
 
 

@@ -24,9 +24,9 @@ def batched(weight: Tensor, batch: Tensor, *, p: float, k: int, delta: float, ra
 
 def sequential(weight: Tensor, v: Tensor, lr: float, *, p: float, k: int, delta: float, radius: float) -> Tensor:
     """W after one sample: ranks by Q = h / ||W||_p^(p - 1), g = 1 for the first, -delta for ranks 2 to k."""
-    h, after = h_of(weight, v, p), weight.clone()
+    h, change = h_of(weight, v, p), torch.zeros_like(weight)
     q = [h[unit] / (weight[unit].abs() ** p).sum() ** ((p - 1) / p) for unit in range(len(h))]
     for rank, unit in enumerate(sorted(range(len(h)), key=lambda unit: -q[unit])[:k]):
         g = 1.0 if rank == 0 else -delta
-        after[unit] += lr * g * (radius**p * v - h[unit] * weight[unit])
-    return after
+        change[unit] += g * (radius**p * v - h[unit] * weight[unit])
+    return weight + lr * change / change.abs().max()

@@ -42,6 +42,18 @@ def test_units_become_prototypes_that_share_the_samples(samples, learnt):
         assert own > torch.cosine_similarity(weight[unit], samples.mean(0), dim=0) and own > 0.8
 
 
+def test_the_exact_rule_stays_finite_and_norms_that_grow_are_refused(samples):
+    """Ranked by Q, units that are pushed away with a norm above R grow; they start at about 5 R here."""
+    settings = LocalLearning(rule="sequential", k=4, lr=0.05, epochs=8, converged=0.5, attempts=1)
+    course = learning._Course(samples, 10, settings, 0, Scratch())
+    before = settings.norms(course.learner.weight)
+    course.run(progress=False)
+    after = settings.norms(course.learner.weight)
+    assert after.isfinite().all() and (after > 1.5 * before).any()
+    with pytest.raises(NetprobeError, match="not accepted in 1 attempt"):
+        learn(samples, 10, settings, progress=False)
+
+
 def test_the_same_seed_gives_the_same_bits(samples, learnt):
     again, other = (learn(samples, 10, LocalLearning(**EASY), seed=s, progress=False).weight for s in (0, 1))
     assert torch.equal(again, learnt.weight) and not torch.equal(other, again)
