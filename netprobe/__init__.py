@@ -32,7 +32,8 @@ _PUBLIC = {
         "compare_distances", "critical_distances", "decision_plane", "intrinsic_dimension", "jacobian_norms", "unit_spectra",
     ],
     "netprobe.metrics": [
-        "CKA", "ChannelMoments", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Spectrum",
+        "CKA", "ChannelMoments", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Similarity",
+        "Spectrum",
     ],
     "netprobe.partial": ["Partial"],
     "netprobe.perturb": [
@@ -40,8 +41,8 @@ _PUBLIC = {
     ],
     "netprobe.plots": [
         "plot_accuracy", "plot_accuracy_by_steps", "plot_activation_planes", "plot_alpha", "plot_batch_norm",
-        "plot_batch_norm_drift", "plot_cka", "plot_code_steps", "plot_correlation_change", "plot_correlation_shift",
-        "plot_corruption_error", "plot_corruption_table", "plot_dictionary_atoms",
+        "plot_batch_norm_drift", "plot_cka", "plot_cka_matrix", "plot_code_steps", "plot_correlation_change",
+        "plot_correlation_shift", "plot_corruption_error", "plot_corruption_table", "plot_dictionary_atoms",
         "plot_critical_distances", "plot_decision_plane", "plot_distance_scatter", "plot_jacobian_norms",
         "plot_relative_accuracy", "plot_unit_spectra",
         "plot_effective_rank", "plot_filter_hoyer", "plot_firing", "plot_front_end_filters",
@@ -50,20 +51,37 @@ _PUBLIC = {
         "plot_patch_correlations", "plot_perturbation_spectrum", "plot_polarization", "plot_polarizing_bumps",
         "plot_prototypes", "plot_pruning",
         "plot_psr", "plot_psr_ridge", "plot_quantiser_surrogates", "plot_robustness_curve",
-        "plot_settling", "plot_singular_values", "plot_snr", "plot_sparsity", "plot_spectrum", "plot_step_read_out",
+        "plot_rsa", "plot_settling", "plot_similarity_joint", "plot_similarity_matrices",
+        "plot_singular_values", "plot_snr", "plot_sparsity", "plot_spectrum", "plot_step_read_out",
         "plot_tail_fatness", "plot_training_loss", "plot_training_terms",
     ],
     "netprobe.preflight": ["check"],
     "netprobe.probing": ["Interrupted", "gather", "merge", "probe"],
     "netprobe.recipes": ["Recipe"],
     "netprobe.reporting": ["report"],
+    "netprobe.representations.alignment": ["cka_matrix"],
+    "netprobe.representations.matrices": ["similarity_matrices"],
+    "netprobe.representations.pixels": ["PixelSimilarity"],
+    "netprobe.representations.ranges": ["SimilarityRange"],
+    "netprobe.representations.rsa": ["rsa"],
     "netprobe.selection": ["select"],
     "netprobe.sites": ["find_sites"],
     "netprobe.store": ["open_results", "save_results"],
     "netprobe.training": ["Diverged", "Trained", "fit"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_SUBPACKAGES = ("data", "defenses", "evaluation", "geometry", "metrics", "models", "perturb", "plots", "training", "weights")
+_SUBPACKAGES = (
+    "data",
+    "defenses",
+    "evaluation",
+    "geometry",
+    "metrics",
+    "models",
+    "perturb",
+    "plots",
+    "training",
+    "weights",
+)
 
 __all__ = sorted([*_HOME, *_SUBPACKAGES])
 

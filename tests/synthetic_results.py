@@ -15,6 +15,7 @@ from synthetic_front_ends import firing, polarization
 from synthetic_geometry import geometry
 from synthetic_histories import history
 from synthetic_partial import partial_training
+from synthetic_similarities import similarities
 from synthetic_steps import lateral, settling
 
 SITES = (
@@ -48,6 +49,8 @@ def synthetic_results(
         own = sites[model] if isinstance(sites, dict) else sites
         for metric, data in one_model(traits, own, images, maps, label, rng).items():
             groups[f"/{model}/{metric}"] = data
+    own = {model: sites[model] if isinstance(sites, dict) else sites for model in models}
+    groups |= similarities(own, min(images, 12), described)
     groups["/preflight"] = preflight(models if findings else ())
     return xr.DataTree.from_dict(groups)
 

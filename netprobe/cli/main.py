@@ -25,11 +25,13 @@ from netprobe.cli.options import (
     preset_flag,
     probe_flags,
     recipe_flags,
+    similarity_flags,
     sweep_flags,
     training_data_flags,
     weights_flags,
 )
 from netprobe.cli.partial import partial
+from netprobe.cli.similarity import EXAMPLES as SIMILARITY_EXAMPLES
 from netprobe.cli.train import EXAMPLES as TRAIN_EXAMPLES
 
 LOADING = ("arch", "normalize", "num_classes", "key", "unsafe")
@@ -49,6 +51,7 @@ def main() -> None:
     netprobe compare A.pt B.pt --arch resnet18 --data cifar10 --limit 1000 -o out/
     netprobe evaluate A.pt B.pt --arch resnet18 --data cifar10 --limit 500 --perturb pgd:eps=8/255,steps=20 -o out/
     netprobe weights A.pt B.pt --arch resnet18 --input 3,32,32 -o out/
+    netprobe similarity A.pt B.pt --arch resnet18 --data cifar10 --sites block -o out/
     netprobe geometry A.pt B.pt --data mnist --limit 500 -o out/
     netprobe train pgd-at:eps=8/255 --data cifar10 --model resnet18 --normalize cifar10 -o runs/robust
     netprobe partial --model resnet18 --data cifar10 --codes A1N2,N1A2 --cutoffs blocks -o runs/partial
@@ -346,6 +349,42 @@ def geometry(models: tuple[str, ...], out: str, device: str | None, **options: A
     networks, images = _models_and_data(models, options)
     tree = analyse({name: net.to(device) if device else net for name, net in networks.items()}, images, **options)
     write(tree, out)
+    _show(tree, Path(out) / REPORT)
+
+
+@main.command(
+    help="Which images, and which layers, are alike: similarity matrices, RSA and CKA of one model or several.\n\n"
+    "Every site of every model, clean and under each --perturb, is compared with every other, with the pixels and with "
+    "each --reference. Without --limit 500 images are taken: a matrix grows with their square.\n\n"
+    f"{FORM}\n\n{SIMILARITY_EXAMPLES}"
+)
+@click.argument("models", nargs=-1, required=True)
+@model_flags
+@data_flags
+@perturb_flag
+@similarity_flags
+@click.option(
+    "--reference", multiple=True, metavar="[NAME=]FILE.npy", help="a matrix (image, image) of the same images"
+)
+@click.option("--measure", default="cosine", show_default=True, help="cosine, correlation or euclidean")
+@click.option("--centre", default="channel", show_default=True, help="the mean that is subtracted: channel, unit, none")
+@click.option("--cka", "estimator", default="unbiased", show_default=True, help="estimator of CKA: unbiased or biased")
+@click.option("--resamples", default=200, show_default=True, help="of the images, for intervals of RSA")
+@click.option("--permutations", default=1000, show_default=True, help="of the images, for p-values of references")
+@click.option("-o", "--out", default="runs/similarity", show_default=True, help="folder for results, figures, report")
+@errors_as_usage
+def similarity(models: tuple[str, ...], out: str, perturbations: tuple[str, ...], **options: Any) -> None:
+    from netprobe.cli.similarity import LIMIT, similar, table
+    from netprobe.outcome import REPORT, write
+
+    limited = options["limit"]
+    networks, images = _models_and_data(models, options)
+    images = images if limited or len(images) <= LIMIT else images.take(LIMIT, options["seed"])
+    named = named_perturbations(perturbations) if perturbations else None
+    asked = {key: options.pop(key) for key in ("measure", "centre", "estimator", "resamples", "permutations", "sites")}
+    tree = similar(networks, images, named, options.pop("reference"), settings=options, **asked)
+    write(tree, out)
+    click.echo(_columns(table(tree), right=(2, 3)))
     _show(tree, Path(out) / REPORT)
 
 

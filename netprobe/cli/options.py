@@ -49,6 +49,7 @@ def _kind(field: dataclasses.Field, hint: Any) -> dict[str, Any]:
 
 
 probe_flags = flags_of(ProbeSettings)
+similarity_flags = flags_of(ProbeSettings, without=("metrics", "shard", "compile"))
 weights_flags = flags_of(WeightsSettings)
 evaluate_flags = flags_of(EvaluateSettings)
 geometry_flags = flags_of(GeometrySettings)

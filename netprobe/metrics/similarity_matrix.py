@@ -11,6 +11,7 @@ import xarray as xr
 from netprobe.errors import unknown
 from netprobe.metrics.base import Metric, Readings, variable
 from netprobe.observables import Layout, Observable
+from netprobe.representations.correlating import off_diagonal
 from netprobe.representations.grams import CENTRES, MEASURES, Grams
 
 DEFINITIONS = {
@@ -36,7 +37,8 @@ class Similarity(Metric):
     centre   m: "channel", the mean of every channel over images and locations, as the pixel-similarity regulariser has
              it; "unit", the mean of every unit over images; "none". Distances do not depend on it
 
-    Returns `similarity` (condition, site, image, other_image); NaN with an image whose representation is m. Exact,
+    Returns `similarity` (condition, site, image, other_image), NaN with an image whose representation is m, and
+    `mean_similarity` (condition, site) over the pairs i < j. Exact,
     whatever the batch size, in float64 from the image-by-image Gram matrices (see `netprobe.kernels`); activations of
     all images are held for as many units as `memory` allows. State: 8 N^2 bytes a site and condition. Sources:
     Kriegeskorte et al. 2008; arXiv 2410.03952 for centre="channel".
@@ -63,5 +65,8 @@ class Similarity(Metric):
         long_name, units, definition = DEFINITIONS[self.measure]
         about = "" if self.measure == "euclidean" else f", {ABOUT[self.centre]}"
         found = variable("condition site image other_image", matrices, long_name, units, definition + about)
-        images = readings.coords["image"]["image"]
-        return readings.dataset({"similarity": found}, other_image=images).assign_attrs(measure=self.measure)
+        mean = off_diagonal(matrices).mean(-1)
+        average = variable("condition site", mean, f"mean {long_name}", units, "mean over the pairs of images i < j")
+        places = readings.coords["image"]["image"]
+        results = readings.dataset({"similarity": found, "mean_similarity": average}, other_image=places)
+        return results.assign_attrs(measure=self.measure)

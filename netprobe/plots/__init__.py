@@ -7,6 +7,7 @@ from netprobe.plots.alpha import plot_alpha
 from netprobe.plots.batch_norm import plot_batch_norm
 from netprobe.plots.batch_norm_drift import plot_batch_norm_drift
 from netprobe.plots.cka import plot_cka
+from netprobe.plots.cka_matrix import plot_cka_matrix
 from netprobe.plots.code_steps import plot_code_steps
 from netprobe.plots.correlation_change import plot_correlation_change
 from netprobe.plots.correlation_shift import plot_correlation_shift
@@ -42,7 +43,10 @@ from netprobe.plots.psr_ridge import plot_psr_ridge
 from netprobe.plots.quantiser_surrogates import plot_quantiser_surrogates
 from netprobe.plots.relative_accuracy import plot_relative_accuracy
 from netprobe.plots.robustness_curve import plot_robustness_curve
+from netprobe.plots.rsa import plot_rsa
 from netprobe.plots.settling import plot_settling
+from netprobe.plots.similarity_joint import plot_similarity_joint
+from netprobe.plots.similarity_matrices import plot_similarity_matrices
 from netprobe.plots.singular_values import plot_singular_values
 from netprobe.plots.snr import plot_snr
 from netprobe.plots.sparsity import plot_sparsity
@@ -61,6 +65,7 @@ __all__ = [
     "plot_batch_norm",
     "plot_batch_norm_drift",
     "plot_cka",
+    "plot_cka_matrix",
     "plot_code_steps",
     "plot_correlation_change",
     "plot_correlation_shift",
@@ -95,7 +100,10 @@ __all__ = [
     "plot_quantiser_surrogates",
     "plot_relative_accuracy",
     "plot_robustness_curve",
+    "plot_rsa",
     "plot_settling",
+    "plot_similarity_joint",
+    "plot_similarity_matrices",
     "plot_singular_values",
     "plot_snr",
     "plot_sparsity",

@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from netprobe.errors import unknown
 from netprobe.plots.drawing import canvas, look, plain, shorten
-from netprobe.plots.reading import Measured, places
+from netprobe.plots.reading import Measured, spaced
 
 MOST = 24  # panels of a figure, if nobody names the layers
 PANEL = 1.15  # inches, the height of a panel with its name and ticks
@@ -26,15 +25,7 @@ def columns(inches: float) -> int:
 
 def chosen_layers(every: Sequence[Measured], layers: Iterable[str] | None, room: int = MOST) -> list[str]:
     """The named layers, or of all of them at most `room`, evenly spaced, with the first and the last."""
-    names = list(map(str, places(every[0].data)))
-    if layers is None:
-        steps = np.linspace(0, len(names) - 1, min(room, len(names)))
-        return [names[k] for k in dict.fromkeys(steps.round().astype(int))]
-    wanted = [layers] if isinstance(layers, str) else list(layers)
-    for name in wanted:
-        if name not in names:
-            raise unknown("layer", name, names, "Name layers of these results.")
-    return wanted
+    return spaced(every[0].data, layers, room)
 
 
 def room_in(ax: Axes | None) -> int:

@@ -16,6 +16,7 @@ from netprobe.groups import NOT_A_MODEL
 OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "corruptions", "landscape")  # what `npb.evaluate` gives
 # What `npb.fit`, `npb.training.partial.sweep` and the analyses of defenses give.
 OF_TRAINING = ("history", "partial", "polarization", "firing", "settling", "lateral")
+OF_REPRESENTATIONS = ("similarity", "rsa", "cka_matrix")  # what `netprobe similarity` gives
 OF_GEOMETRY = ("jacobian", "distances", "units", "plane")  # what `netprobe.geometry` gives
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
 
@@ -25,6 +26,7 @@ DRAWN = {
     "batch_norm": ("running_mean", "running_variance", "gamma", "beta"),
     "batch_norm_drift": ("mean_shift", "log_variance_ratio", "symmetric_kl"),
     "cka": ("cka",),
+    "cka_matrix": ("cka", "other_site"),
     "correlation": ("shift", "shift_per_pair"),
     "corruptions": ("accuracy", "error"),
     "distances": ("distance", "censored", "median", "eps", "relative_accuracy", "clean_accuracy"),
@@ -44,7 +46,9 @@ DRAWN = {
     "polarization": ("density", "danger", "threshold"),
     "prototypes": ("weight", "variance", "kept"),
     "psr": ("psr_db",),
+    "rsa": ("pearson", "spearman"),
     "settling": ("energy", "lateral", "reconstruction", "residual", "accuracy", "probability"),
+    "similarity": ("similarity",),
     "singular_values": ("normalized", "operator_norm", "effective_rank", "median_normalized"),
     "snr": ("snr_db", "snr_median_db"),
     "spectrum": ("eigenvalues", "alpha", "log_prefactor", "fit_first", "fit_last"),
@@ -62,6 +66,9 @@ _GIVEN_BY = {
     "settling": "settling",
     "lateral": "lateral_map",
     "prototypes": "prototypes",
+    "similarity": "similarity_matrices",
+    "rsa": "rsa",
+    "cka_matrix": "cka_matrix",
     "jacobian": "jacobian_norms",
     "distances": "critical_distances",
     "units": "unit_spectra",
@@ -320,6 +327,19 @@ def along(data: xr.Dataset) -> str:
 def places(data: xr.Dataset) -> np.ndarray:
     """The names of the sites, or layers, in run order."""
     return data[along(data)].values
+
+
+def spaced(data: xr.Dataset, sites: Iterable[str] | None, most: int) -> list[str]:
+    """The named sites, or of all of them at most `most`, evenly spaced, with the first and the last."""
+    names = list(map(str, places(data)))
+    if sites is None:
+        steps = np.linspace(0, len(names) - 1, min(most, len(names)))
+        return [names[k] for k in dict.fromkeys(steps.round().astype(int))]
+    wanted = [sites] if isinstance(sites, str) else list(sites)
+    for name in wanted:
+        if name not in names:
+            raise unknown(along(data), name, names, f"Name {along(data)}s of these results.")
+    return wanted
 
 
 def same_sites(every: Sequence[Measured]) -> bool:

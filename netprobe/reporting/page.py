@@ -17,7 +17,17 @@ from markupsafe import Markup
 from netprobe.errors import NetprobeError
 from netprobe.groups import DOUBTS, PREFLIGHT
 from netprobe.plots.drawing import look, style
-from netprobe.plots.reading import OF_EVALUATION, OF_GEOMETRY, OF_TRAINING, OF_WEIGHTS, conditions, measured, models_of, models_with
+from netprobe.plots.reading import (
+    OF_EVALUATION,
+    OF_GEOMETRY,
+    OF_REPRESENTATIONS,
+    OF_TRAINING,
+    OF_WEIGHTS,
+    conditions,
+    measured,
+    models_of,
+    models_with,
+)
 from netprobe.preflight.findings import COLUMNS, SEVERITIES
 from netprobe.reporting.downloads import csv, data_uri, estimates_of, netcdf
 from netprobe.reporting.figures import two_widths
@@ -119,6 +129,9 @@ CALLS = {
     "settling": "npb.settling(...)",
     "lateral": "npb.lateral_map(...)",
     "prototypes": "npb.prototypes(...)",
+    "similarity": "npb.similarity_matrices(...)",
+    "rsa": "npb.rsa(...)",
+    "cka_matrix": "npb.cka_matrix(...)",
     **dict.fromkeys(OF_GEOMETRY, "npb.geometry.analyse(...)"),
     **{metric: "npb.evaluate(...)" for metric in OF_EVALUATION if metric != "landscape"},
     **dict.fromkeys(OF_WEIGHTS, "npb.weights.analyse(...)"),
@@ -145,6 +158,8 @@ def _lead(results: xr.DataTree) -> str:
         return f"How smooth {whose} {'is' if alone else 'are'}, and how far errors are"
     if measured_ones == {"partial"}:
         return f"Which layers of {whose} must be trained adversarially"
+    if measured_ones - {"accuracy"} and measured_ones <= {*OF_REPRESENTATIONS, "accuracy"}:
+        return f"Which images are alike to {whose}, and which layers"
     return f"What perturbations do inside {whose}, layer by layer"
 
 

@@ -200,6 +200,32 @@ def _cka(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     yield from _for_each(plots.plot_cka, "cka", "Similarity of clean and perturbed at each site", results, models)
 
 
+def _similarity(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    for name in shown_perturbations(results, "similarity", models, "condition"):
+        draw = partial(plots.plot_similarity_matrices, results, condition=name, models=models)
+        yield Figure(f"Similarity of every two images, in the pixels and at sites{_under(name)}", draw)
+
+
+def _rsa(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    data = measured(results, "rsa", models)[0].data
+    for name in shown_perturbations(results, "rsa", models, "condition"):
+        draw = partial(plots.plot_rsa, results, condition=name, models=models)
+        yield Figure(f"Correlation of similarities at each site with {data['other'].values[0]}{_under(name)}", draw)
+    if "joint" in data:
+        draw = partial(plots.plot_similarity_joint, results, models=models)
+        yield Figure(f"Pairs of images, similarity at sites against {data['reference'].values[0]}", draw)
+
+
+def _cka_matrix(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    for name in shown_perturbations(results, "cka_matrix", models, "condition"):
+        draw = partial(plots.plot_cka_matrix, results, condition=name, models=models)
+        yield Figure(f"Similarity of every two layers{_under(name)}", draw)
+
+
+def _under(condition: str) -> str:
+    return "" if condition == "clean" else f", {condition}"
+
+
 def _gradcam(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     yield Figure("Signed Grad-CAM maps", partial(plots.plot_gradcam, results, models=models))
 
@@ -557,6 +583,41 @@ SECTIONS = (
         Numbers("cka", "site", 3),
         ("cka",),
         per_perturbation=True,
+    ),
+    Section(
+        "similarity",
+        "Which images are alike",
+        "Every pixel of a panel is a pair of images: orange where the two look alike to the layer, purple where they "
+        "are opposite, white where unrelated. All panels have one order of the images, in which neighbours look alike "
+        "in the first panel; blocks that persist are groups that the layer keeps, new texture is what it adds. With "
+        "centred cosines a mean of about 0 is no finding. The numbers below are "
+        "means over pairs; the matrices are in results.nc.",
+        _similarity,
+        Numbers("mean_similarity", "site", 3),
+        ("mean_similarity",),
+    ),
+    Section(
+        "rsa",
+        "Representational similarity analysis",
+        "Over all pairs of images: does a layer find the same pairs alike as the pixels do, or as another matrix? 1 is "
+        "the same order of pairs, 0 unrelated. Pairs share images, so their number means little: the band is a "
+        "bootstrap over images, and the p-value of a reference comes from reordering its images. A small correlation "
+        "can be far from chance and still say that the layer has left the pixels behind. Every layer and network is "
+        "compared with every other in the CSV file.",
+        _rsa,
+        Numbers("spearman", "site", 3),
+        ("pearson", "spearman", "pearson_p", "spearman_p"),
+    ),
+    Section(
+        "cka_matrix",
+        "Similarity of layers",
+        "Linear centred kernel alignment of every layer with every other, over the same images: 1 when two agree up "
+        "to rotation and scale, about 0 when they share no linear structure. The unbiased estimate stays near 0 for "
+        "unrelated layers however few images there are, and may be below it. It is led by the directions of largest "
+        "variance, so a few images that stand out can make layers look alike; intervals leave out blocks of images.",
+        _cka_matrix,
+        Numbers("cka", "site", 3),
+        ("cka",),
     ),
     Section(
         "gradcam",

@@ -67,7 +67,7 @@ def cka_matrix(
     The models are left as found. `batch_size` changes nothing but the rounding of the models.
     """
     data = data if isinstance(data, Data) else load_data(data)
-    _check(estimator, minibatch, len(data))
+    check_cka(estimator, minibatch, len(data))
     named, kernels = named_models(models), Kernels(whole=minibatch is None)
     if minibatch is None:
         require_room(named, data, perturbations, sites, settings, copies=2)
@@ -170,7 +170,8 @@ def _square(site: Grams | BatchGrams, condition: int) -> float:
     return float(site.squares[condition])
 
 
-def _check(estimator: str, minibatch: int | None, images: int) -> None:
+def check_cka(estimator: str, minibatch: int | None, images: int) -> None:
+    """NetprobeError for settings that `cka_matrix` cannot do with so many images."""
     if estimator not in ESTIMATORS:
         raise unknown("CKA estimator", estimator, ESTIMATORS)
     if images < FEWEST:

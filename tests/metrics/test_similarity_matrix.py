@@ -48,6 +48,8 @@ def test_every_number_is_its_formula(setting, measure, centre):
             matrix = found.similarity.sel(condition=condition, site=site).values
             np.testing.assert_allclose(matrix, slow(recording[site], measure, centre), atol=2e-9, err_msg=site)
             np.testing.assert_array_equal(matrix, matrix.T)
+            mean = found.mean_similarity.sel(condition=condition, site=site)
+            assert mean.item() == pytest.approx(matrix[np.triu_indices(20, 1)].mean(), abs=1e-12)
             assert (np.diag(matrix) == (0 if measure == "euclidean" else 1)).all()
 
 

@@ -15,7 +15,7 @@ from synthetic_results import SITES, synthetic_results
 from netprobe import plots
 from netprobe.errors import NetprobeError
 from netprobe.plots.drawing import INK
-from netprobe.plots.reading import OF_EVALUATION, OF_TRAINING, OF_WEIGHTS
+from netprobe.plots.reading import OF_EVALUATION, OF_REPRESENTATIONS, OF_TRAINING, OF_WEIGHTS
 
 METRIC = {
     "plot_accuracy": "accuracy",
@@ -23,6 +23,7 @@ METRIC = {
     "plot_batch_norm": "batch_norm",
     "plot_batch_norm_drift": "batch_norm_drift",
     "plot_cka": "cka",
+    "plot_cka_matrix": "cka_matrix",
     "plot_correlation_shift": "correlation",
     "plot_correlation_change": "correlation",
     "plot_corruption_error": "corruptions",
@@ -44,7 +45,10 @@ METRIC = {
     "plot_psr": "psr",
     "plot_psr_ridge": "psr",
     "plot_robustness_curve": "evaluation",
+    "plot_rsa": "rsa",
     "plot_settling": "settling",
+    "plot_similarity_joint": "rsa",
+    "plot_similarity_matrices": "similarity",
     "plot_singular_values": "singular_values",
     "plot_snr": "snr",
     "plot_sparsity": "hoyer",
@@ -72,7 +76,10 @@ OF_FRONT_ENDS = {
 }  # with tests of their own
 SHARED_SITES = ("plot_psr_ridge", "plot_firing", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
 # colours mean numbers there, not models
-PICTURES = ("plot_corruption_table", "plot_gradcam", "plot_lateral_map", "plot_loss_landscape")
+PICTURES = (
+    "plot_cka_matrix", "plot_corruption_table", "plot_gradcam", "plot_lateral_map", "plot_loss_landscape",
+    "plot_similarity_joint", "plot_similarity_matrices",
+)  # fmt: skip
 CODES = ("plot_partial_curves", "plot_partial_layers", "plot_partial_parameters")  # and codes there
 every_plot = pytest.mark.parametrize("name", METRIC)
 
@@ -220,6 +227,8 @@ def test_a_missing_metric_is_named_with_the_remedy(name, results):
         "settling": "npb.settling",
         "lateral": "npb.lateral_map",
     }
+    if metric in OF_REPRESENTATIONS:
+        remedy = "npb.similarity_matrices" if metric == "similarity" else f"npb.{metric}"
     remedy = other.get(metric, "npb.fit") if metric in OF_TRAINING else remedy
     with pytest.raises(NetprobeError, match=rf"no '{metric}' for 'natural'.*{remedy}"):
         draw(name, rest)
