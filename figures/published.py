@@ -18,7 +18,20 @@ from netprobe.uncertainty import wilson
 
 WORST = "worst"
 """The column of images that stand every attack there was."""
-KEPT = ("eps", "norm", "loss", "steps", "step_size", "restarts", "random_start", "eot", "normalised", "spread")
+KEPT = (
+    "std",
+    "version",
+    "eps",
+    "norm",
+    "loss",
+    "steps",
+    "step_size",
+    "restarts",
+    "random_start",
+    "eot",
+    "normalised",
+    "spread",
+)
 
 
 def evaluated(results: xr.DataTree, what: str = "evaluation") -> list[str]:
@@ -75,8 +88,14 @@ def settings_of(results: xr.DataTree) -> list[str]:
 def _attack(name: str, about: Mapping) -> str:
     if "surrogate" in about:
         return f"{name}: {about['attack']}, made on another network"
-    shown = [f"{key}={about[key]}" for key in KEPT if key in about]
-    return f"{name}: {', '.join(shown)}, backward passes: {about['backward'] or 'all declared'}"
+    shown = [f"{key}={_short(about[key])}" for key in KEPT if key in about]
+    if "backward" in about:
+        shown.append(f"backward passes: {about['backward'] or 'all declared'}")
+    return f"{name}: {', '.join(shown)}"
+
+
+def _short(value: object) -> object:
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def ways(results: xr.DataTree, conditions: Sequence[str]) -> list[str]:
