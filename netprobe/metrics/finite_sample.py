@@ -80,7 +80,7 @@ def corrected(
     Returns NaN where `alpha` is NaN, and 0 for slopes that even a flat spectrum has in samples.
 
     Measured with 400 samples of 60 units, exponents 0.5, 1 and 2, how often an interval held the exponent: Gaussian
-    units 93 to 98 % with `left_out` and 92 to 97 % without; independent units of kurtosis 9, 92 to 95 % and 75 to 82 %; and
+    units 93 to 98 % with `left_out`, 92 to 97 % without; independent units of kurtosis 9, 92 to 95 % and 75 to 82 %;
     samples whose size varies as a whole, as images differ in contrast (r^2 gamma-distributed, E r^4 / (E r^2)^2 = 1.5),
     97 to 100 % and 0 to 54 %: these act like a third fewer. A remainder of its bias of 0.01 is left there at 0.5.
 
