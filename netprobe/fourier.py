@@ -88,7 +88,7 @@ def spectra(
     profile (perturbation, radius) : ring_energy over the share of frequencies in the ring; 1 for white noise
     low_frequency_share (perturbation, cutoff) : mean over images of the share of P in the rings up to the cutoff
     centroid (perturbation) : mean over images of sum(radius P) / sum P, in cycles per shorter side
-    low_frequency_share_image, centroid_image : the same of each image; NaN for images that did not change
+    ring_energy_image, low_frequency_share_image, centroid_image : of each image; NaN for images that did not change
     changed (perturbation) : how many images changed; the others are left out of every mean
 
     Intervals are 95 % percentile bootstraps over images. Neither larger nor smaller is better.
@@ -148,6 +148,7 @@ class FourierSpectrum:
             pictures = _pictures(mean, np.log10(mean))
         variables = pictures | _estimates(rings, white, low, centroid)
         variables |= {
+            "ring_energy_image": variable("radius image", rings, "energy in the ring", "1", "of one image"),
             "low_frequency_share_image": variable("cutoff image", low, "low-frequency share", "1", "of one image"),
             "centroid_image": variable("image", centroid, "spectral centroid", "cycles per image", "of one image"),
             "changed": variable("", self.changed, "images changed", "images", "images that the perturbation changed"),

@@ -21,6 +21,7 @@ from netprobe.plots.drawing import save, style
 from netprobe.plots.effective_rank import plot_effective_rank
 from netprobe.plots.filter_hoyer import plot_filter_hoyer
 from netprobe.plots.firing import plot_firing
+from netprobe.plots.frequency_gains import plot_frequency_gains
 from netprobe.plots.front_end_filters import plot_front_end_filters
 from netprobe.plots.gradcam import plot_gradcam
 from netprobe.plots.jacobian_norms import plot_jacobian_norms
@@ -51,6 +52,7 @@ from netprobe.plots.singular_values import plot_singular_values
 from netprobe.plots.snr import plot_snr
 from netprobe.plots.sparsity import plot_sparsity
 from netprobe.plots.spectrum import plot_spectrum
+from netprobe.plots.spectrum_maps import plot_spectrum_maps
 from netprobe.plots.step_read_out import plot_step_read_out
 from netprobe.plots.tail_fatness import plot_tail_fatness
 from netprobe.plots.training_loss import plot_training_loss
@@ -78,6 +80,7 @@ __all__ = [
     "plot_effective_rank",
     "plot_filter_hoyer",
     "plot_firing",
+    "plot_frequency_gains",
     "plot_front_end_filters",
     "plot_gradcam",
     "plot_jacobian_norms",
@@ -108,6 +111,7 @@ __all__ = [
     "plot_snr",
     "plot_sparsity",
     "plot_spectrum",
+    "plot_spectrum_maps",
     "plot_step_read_out",
     "plot_tail_fatness",
     "plot_training_loss",

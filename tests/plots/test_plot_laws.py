@@ -63,6 +63,7 @@ OF_FRONT_ENDS = {
     "plot_activation_planes",
     "plot_code_steps",
     "plot_dictionary_atoms",
+    "plot_frequency_gains",
     "plot_front_end_filters",
     "plot_critical_distances",
     "plot_decision_plane",
@@ -73,6 +74,7 @@ OF_FRONT_ENDS = {
     "plot_patch_correlations",
     "plot_polarizing_bumps",
     "plot_quantiser_surrogates",
+    "plot_spectrum_maps",
 }  # with tests of their own
 SHARED_SITES = ("plot_psr_ridge", "plot_firing", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
 # colours mean numbers there, not models
