@@ -9,7 +9,10 @@ CONDITIONS = ("clean", "noise")
 
 
 def similarities(sites: dict[str, tuple[str, ...]], images: int, described) -> dict[str, xr.Dataset]:
-    """The groups /model/similarity, /model/rsa and /model/cka_matrix of models with these sites."""
+    """The groups /model/similarity, /model/rsa and /model/cka_matrix of models with these sites.
+
+    Rounded, so that the many numbers take little room in a report.
+    """
     others = [(model, condition, site) for model, own in sites.items() for condition in CONDITIONS for site in own]
     groups = {}
     for number, (model, own) in enumerate(sites.items()):
@@ -49,7 +52,7 @@ def _matrices(sites, images, rng, coords) -> xr.Dataset:
 
 def _cosines(rows) -> np.ndarray:
     unit = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-    return unit @ np.swapaxes(unit, -1, -2)
+    return (unit @ np.swapaxes(unit, -1, -2)).round(2)
 
 
 def _others(others, references=()) -> dict:
@@ -62,7 +65,8 @@ def _others(others, references=()) -> dict:
 
 def _estimated(name, values) -> dict:
     dims = ("condition", "site", "other")
-    bounds = np.clip(values[..., None] + np.array([-0.05, 0.05]), -1, 1)
+    values = values.round(1)
+    bounds = np.clip(values[..., None] + np.array([-0.1, 0.1]), -1, 1)
     return {name: (dims, values), f"{name}_interval": ((*dims, "bound"), bounds)}
 
 
@@ -73,8 +77,8 @@ def _rsa(sites, others, rng, coords) -> xr.Dataset:
         for kind in ("pearson", "spearman")
         for name, each in _estimated(kind, rng.uniform(-0.2, 1, shape)).items()
     }
-    p = {f"{kind}_p": (("condition", "site", "other"), rng.random(shape)) for kind in ("pearson", "spearman")}
-    bins, level = 20, np.linspace(-0.9, 0.9, 20)
+    p = {f"{kind}_p": (("condition", "site", "other"), rng.random(shape).round(1)) for kind in ("pearson", "spearman")}
+    bins, level = 8, np.linspace(-0.9, 0.9, 8)
     joint = rng.poisson(20 * np.exp(-8 * (level[:, None] - level) ** 2), (*shape[:2], 1, bins, bins))
     binned = {
         "joint": (("condition", "site", "reference", "level", "reference_level"), joint),
