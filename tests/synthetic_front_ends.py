@@ -1,4 +1,4 @@
-"""What `npb.polarization` gives, drawn from three bells instead of filters, and `npb.defenses.hah.firing`."""
+"""What `npb.polarization` gives, drawn from three bells, and what `npb.defenses.hah.firing` and `npb.prototypes` do."""
 
 from __future__ import annotations
 
@@ -50,6 +50,37 @@ def firing(site: dict, rng: np.random.Generator, described: Callable[..., xr.Dat
         "even": ("site", np.full(sites, 2 / 12)),
     }
     return described(xr.Dataset(found, site | {"channel": np.arange(12)}, {"title": "firing", "top": 0.1}))
+
+
+def prototypes(rng: np.random.Generator, described: Callable[..., xr.Dataset]) -> xr.Dataset:
+    """Thirty units of 25 weights, the five of the largest variance pruned."""
+    weight = rng.normal(size=(30, 1, 5, 5)) * np.geomspace(0.02, 0.5, 30)[:, None, None, None]
+    variance, kept = weight.reshape(30, -1).var(1), np.arange(30) < 25
+    found = {
+        "weight": (
+            ("stage", "place", "channel", "row", "column"),
+            np.stack([weight[::3], weight[:25:3][:10].repeat(2, 0)[:10]]),
+        ),
+        "variance": ("unit", variance),
+        "norm": ("unit", np.linalg.norm(weight.reshape(30, -1), 3, axis=1)),
+        "kept": ("unit", kept),
+        "attempt": (("number", "quantity"), [[0.5, 0.0, 0.9], [0.95, 0.0, 0.9]]),
+        "outcome": ("quantity", [0.95, 0.0, 0.9]),
+    }
+    coords = {
+        "stage": ["before", "after"],
+        "unit": np.arange(30),
+        "quantity": ["converged", "negative", "winning"],
+        "number": [1, 2],
+    }
+    attrs = {
+        "title": "prototypes",
+        "layer": "hidden",
+        "p": 3.0,
+        "cutoff": float(variance[24:26].mean()),
+        "pruned": 5 / 30,
+    }
+    return described(xr.Dataset(found, coords, attrs))
 
 
 SHAPES = ((0.1, 0.15), (0.7, 0.3), (1.0, 0.08))

@@ -11,7 +11,7 @@ import json
 import numpy as np
 import xarray as xr
 from synthetic_evaluations import evaluations
-from synthetic_front_ends import firing, polarization
+from synthetic_front_ends import firing, polarization, prototypes
 from synthetic_geometry import geometry
 from synthetic_histories import history
 from synthetic_partial import partial_training
@@ -80,6 +80,7 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
             "gradcam": gradcam(sites, rng, maps),
             "polarization": polarization(np.random.default_rng(len(sites)), described),
             "firing": firing(site, np.random.default_rng(len(sites)), described),
+            "prototypes": prototypes(np.random.default_rng(len(sites)), described),
             "settling": settling(traits[1] > 0, images, np.random.default_rng(len(sites)), described, wilson),
             "lateral": lateral(np.random.default_rng(len(sites)), described),
             "partial": partial_training(traits[1] > 0, sites),

@@ -58,5 +58,6 @@ def plot_pruning(
 
 def _edges(values: np.ndarray) -> np.ndarray:
     """Of bins that are as wide on a logarithmic axis, and hold whatever there is."""
-    low, high = values.min(), values.max()
-    return np.geomspace(max(low, high * 1e-6, 1e-30) / 1.05, max(high, 1e-30) * 1.05, BINS + 1)
+    known = values[np.isfinite(values)]
+    high = known.max(initial=1e-30)
+    return np.geomspace(max(known.min(initial=high), high * 1e-6) / 1.05, high * 1.05, BINS + 1)

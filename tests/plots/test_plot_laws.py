@@ -42,6 +42,7 @@ METRIC = {
     "plot_partial_parameters": "partial",
     "plot_perturbation_spectrum": "perturbation_spectrum",
     "plot_polarization": "polarization",
+    "plot_pruning": "prototypes",
     "plot_psr": "psr",
     "plot_psr_ridge": "psr",
     "plot_robustness_curve": "evaluation",
@@ -72,6 +73,7 @@ OF_FRONT_ENDS = {
     "plot_relative_accuracy",
     "plot_unit_spectra",
     "plot_patch_correlations",
+    "plot_prototypes",
     "plot_polarizing_bumps",
     "plot_quantiser_surrogates",
     "plot_spectrum_maps",
@@ -226,6 +228,7 @@ def test_a_missing_metric_is_named_with_the_remedy(name, results):
         "partial": "npb.training.partial.sweep",
         "polarization": "npb.polarization",
         "firing": "npb.defenses.hah.firing",
+        "prototypes": "npb.prototypes",
         "settling": "npb.settling",
         "lateral": "npb.lateral_map",
     }
