@@ -30,7 +30,8 @@ _PUBLIC = {
     "netprobe.fourier": ["perturbation_spectra"],
     "netprobe.frequency_comparison": ["frequency_gains", "spectrum_differences"],
     "netprobe.geometry": [
-        "compare_distances", "critical_distances", "decision_plane", "intrinsic_dimension", "jacobian_norms", "unit_spectra",
+        "compare_distances", "critical_distances", "decision_plane", "intrinsic_dimension", "jacobian_norms",
+        "unit_spectra",
     ],
     "netprobe.metrics": [
         "CKA", "ChannelMoments", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Similarity",
