@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import xarray as xr
 
+from netprobe.geometry.comparing import compare_distances
+from netprobe.plots.reading import measured, models_with
+from netprobe.reporting.estimates import Estimate
 from netprobe.reporting.rows import Row, every_model, read
 
 
@@ -27,3 +30,23 @@ def geometry_rows(results: xr.DataTree) -> Iterator[Row]:
             if site in each.data["site"].values
         }
         yield Row(f"Mean norm of the Jacobian at {site}", "smaller: smoother, on one scale of logits", "", 3, norms)
+
+
+def distance_comparison(results: xr.DataTree, one: str, other: str) -> Iterator[str]:
+    """On how many of the same images `other` is farther from its first error, along every walk that both took."""
+    if {one, other} - set(models_with(results, "distances")):
+        return
+    first, second = (entry.data for entry in measured(results, "distances", [one, other]))
+    shared = [walk for walk in first["walk"].values if walk in second["walk"].values]
+    if not shared or first.sizes["image"] != second.sizes["image"]:
+        return
+    found = compare_distances(second.sel(walk=shared), first.sel(walk=shared))
+    for walk in shared:
+        here = found.sel(walk=walk)
+        share = Estimate(*(100 * float(value) for value in (here["farther"], *here["farther_interval"].values)))
+        ratio = Estimate(*map(float, (here["ratio"], *here["ratio_interval"].values)))
+        yield (
+            f"Along {walk}: of the {int(here['images'])} images that both get right {other} is farther from its first "
+            f"error on {share.write(1, '%')} of those whose order is known (sign test, p = "
+            f"{float(here['p_value']):.2g}); its median distance is {ratio.write(2)} times that of {one}."
+        )

@@ -47,7 +47,7 @@ class Verdict:
         table = [["", *self.models], *([row.quantity, *map(row.cell, self.models)] for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
-        said = (f"\n{other} and {self.models[0]}\n" + "\n".join(s) for other, s in self.comparisons.items())
+        said = (f"\n{other} and {self.models[0]}\n" + "\n".join(s) for other, s in self.comparisons.items() if s)
         believed = [f"{model}: {sentence}." for model, sentence in self.trust.items()]
         return "\n".join([*believed, *([""] if believed else []), *lines, *said])
 
