@@ -50,7 +50,7 @@ def synthetic_results(
         for metric, data in one_model(traits, own, images, maps, label, rng).items():
             groups[f"/{model}/{metric}"] = data
     own = {model: sites[model] if isinstance(sites, dict) else sites for model in models}
-    groups |= similarities(own, min(images, 12), described)
+    groups |= similarities(own, min(images // 2, 12), described)
     groups["/preflight"] = preflight(models if findings else ())
     return xr.DataTree.from_dict(groups)
 

@@ -11,9 +11,14 @@ CONDITIONS = ("clean", "noise")
 def similarities(sites: dict[str, tuple[str, ...]], images: int, described) -> dict[str, xr.Dataset]:
     """The groups /model/similarity, /model/rsa and /model/cka_matrix of models with these sites.
 
-    Rounded, so that the many numbers take little room in a report.
+    Rounded, and compared with the first and last sites alone, so that the numbers take little room in a report.
     """
-    others = [(model, condition, site) for model, own in sites.items() for condition in CONDITIONS for site in own]
+    others = [
+        (model, condition, site)
+        for model, own in sites.items()
+        for condition in CONDITIONS
+        for site in dict.fromkeys((own[0], own[-1]))
+    ]
     groups = {}
     for number, (model, own) in enumerate(sites.items()):
         rng, coords = np.random.default_rng(len(own) + number), _coords(own)

@@ -30,7 +30,7 @@ def test_it_prints_a_table_and_writes_everything(net, tmp_path):
         assert tree[model]["rsa"]["other"].values.tolist()[:2] == ["pixels", "v1"]
         assert tree[model]["cka_matrix"]["condition"].values.tolist() == ["clean", "noise"]
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
-    assert {"similarity_matrices-clean.svg", "rsa-noise.svg", "cka_matrix-clean.svg", "similarity_joint.svg"} <= figures
+    assert {"similarity_matrices.svg", "rsa-noise.svg", "cka_matrix.svg", "similarity_joint.svg"} <= figures
     assert "Similarity of layers" in (tmp_path / "out" / "report.html").read_text()
 
 

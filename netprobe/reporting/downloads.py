@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -18,11 +19,20 @@ def csv(every: Iterable[Measured], columns: Sequence[str]) -> str:
     """One line for each model and label of the dims of `columns`, their intervals beside them as _low and _high."""
     frames = []
     for entry in every:
-        names = [name for column in columns for name in (column, f"{column}_interval") if name in entry.data]
-        flat = xr.merge(_flat(entry.data[name]) for name in names)
+        data = _few_others(entry.data)
+        names = [name for column in columns for name in (column, f"{column}_interval") if name in data]
+        flat = xr.merge(_flat(data[name]) for name in names)
         frames.append(flat.to_dataframe().reset_index().assign(model=entry.model))
     table = pd.concat(frames)
     return table[["model", *table.columns.drop("model")]].to_csv(index=False)
+
+
+def _few_others(data: xr.Dataset) -> xr.Dataset:
+    """Of comparisons with all representations, those with references (else with the first): all would fill the page."""
+    if "other_site" not in data.coords:
+        return data
+    references = np.flatnonzero(data["other_site"].values == "")
+    return data.isel(other=references if references.size else [0])
 
 
 def _flat(array: xr.DataArray) -> xr.Dataset:

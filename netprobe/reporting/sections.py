@@ -201,29 +201,23 @@ def _cka(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
 
 
 def _similarity(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
-    for name in shown_perturbations(results, "similarity", models, "condition"):
-        draw = partial(plots.plot_similarity_matrices, results, condition=name, models=models)
-        yield Figure(f"Similarity of every two images, in the pixels and at sites{_under(name)}", draw)
+    draw = partial(plots.plot_similarity_matrices, results, models=models)
+    yield Figure("Similarity of every two images, in the pixels and at sites", draw)
 
 
 def _rsa(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     data = measured(results, "rsa", models)[0].data
     for name in shown_perturbations(results, "rsa", models, "condition"):
         draw = partial(plots.plot_rsa, results, condition=name, models=models)
-        yield Figure(f"Correlation of similarities at each site with {data['other'].values[0]}{_under(name)}", draw)
+        under = "" if name == "clean" else f", {name}"
+        yield Figure(f"Correlation of similarities at each site with {data['other'].values[0]}{under}", draw)
     if "joint" in data:
         draw = partial(plots.plot_similarity_joint, results, models=models)
         yield Figure(f"Pairs of images, similarity at sites against {data['reference'].values[0]}", draw)
 
 
 def _cka_matrix(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
-    for name in shown_perturbations(results, "cka_matrix", models, "condition"):
-        draw = partial(plots.plot_cka_matrix, results, condition=name, models=models)
-        yield Figure(f"Similarity of every two layers{_under(name)}", draw)
-
-
-def _under(condition: str) -> str:
-    return "" if condition == "clean" else f", {condition}"
+    yield Figure("Similarity of every two layers", partial(plots.plot_cka_matrix, results, models=models))
 
 
 def _gradcam(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
@@ -603,7 +597,7 @@ SECTIONS = (
         "the same order of pairs, 0 unrelated. Pairs share images, so their number means little: the band is a "
         "bootstrap over images, and the p-value of a reference comes from reordering its images. A small correlation "
         "can be far from chance and still say that the layer has left the pixels behind. Every layer and network is "
-        "compared with every other in the CSV file.",
+        "compared with every other in results.nc.",
         _rsa,
         Numbers("spearman", "site", 3),
         ("pearson", "spearman", "pearson_p", "spearman_p"),
@@ -614,7 +608,8 @@ SECTIONS = (
         "Linear centred kernel alignment of every layer with every other, over the same images: 1 when two agree up "
         "to rotation and scale, about 0 when they share no linear structure. The unbiased estimate stays near 0 for "
         "unrelated layers however few images there are, and may be below it. It is led by the directions of largest "
-        "variance, so a few images that stand out can make layers look alike; intervals leave out blocks of images.",
+        "variance, so a few images that stand out can make layers look alike; intervals leave out blocks of images. "
+        "All numbers are in results.nc; those below are with the first layer.",
         _cka_matrix,
         Numbers("cka", "site", 3),
         ("cka",),

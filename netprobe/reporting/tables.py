@@ -34,7 +34,7 @@ def numbers_table(every: Sequence[Measured], numbers: Numbers) -> Table:
 def _chosen(entry: Measured, dim: str):
     first = {"norm": "2", "condition": "clean", "perturbation": strongest(entry.data)}
     first |= {"inputs": "images", "count": "all"}
-    if "other" in entry.data.dims:
+    if "other_site" in entry.data.coords:
         first["other"] = str(entry.data["other"].values[0])
     if "definition" in entry.data.dims:
         first["definition"] = str(entry.data["definition"].values[0])

@@ -21,7 +21,7 @@ def results() -> xr.DataTree:
 
 @pytest.fixture(scope="session")
 def hostile() -> xr.DataTree:
-    return synthetic_results(HOSTILE, sites=SITES, images=30, maps=2)
+    return synthetic_results(HOSTILE, sites=SITES, images=8, maps=1)
 
 
 @pytest.fixture(scope="session")
