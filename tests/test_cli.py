@@ -135,7 +135,7 @@ def test_compare_writes_results_figures_and_report(checkpoint, tmp_path):
 def test_compare_tells_accuracies_beside_what_it_probes(checkpoint, tmp_path):
     models = (f"a=digits_cnn@{checkpoint}", "b=digits_cnn")
     few = ("--metrics", "snr", "--sites", "conv", "--no-weights", "--gradcam", 1, "--gradcam-at", "conv1")
-    more = ("--sweep", "gaussian std=0,0.1", "--corruptions", "5", "--evaluate", "near=fmn:norm=l2,steps=5")
+    more = ("--sweep", "gaussian std=0,0.1", "--corruptions", "5", "--evaluate", "near=zoo:steps=2,coordinates=4")
     output = run("compare", *models, *SMALL, *few, *more, "-o", tmp_path)
     assert "Median minimum norm, near" in output and "Mean error under corruptions" in output
     tree = open_results(tmp_path / "results.nc")

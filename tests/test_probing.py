@@ -72,7 +72,8 @@ def test_logits_may_be_wrapped():
         def forward(self, x: Tensor) -> dict[str, Tensor]:
             return {"logits": super().forward(x), "features": x}
 
-    assert_same(probe({"m": seeded(Wrapped)}), probe({"m": seeded(ConvNet)}))
+    # not bit for bit: where memory lies decides how the ends of rows are rounded
+    assert_same(probe({"m": seeded(Wrapped)}), probe({"m": seeded(ConvNet)}), rtol=1e-6)
 
 
 def test_waveforms():

@@ -65,7 +65,8 @@ class Similarity(Metric):
         long_name, units, definition = DEFINITIONS[self.measure]
         about = "" if self.measure == "euclidean" else f", {ABOUT[self.centre]}"
         found = variable("condition site image other_image", matrices, long_name, units, definition + about)
-        mean = off_diagonal(matrices).mean(-1)
+        pairs = off_diagonal(matrices)
+        mean = pairs.mean(-1) if pairs.shape[-1] else np.full(pairs.shape[:-1], np.nan)  # of one image
         average = variable("condition site", mean, f"mean {long_name}", units, "mean over the pairs of images i < j")
         places = readings.coords["image"]["image"]
         results = readings.dataset({"similarity": found, "mean_similarity": average}, other_image=places)

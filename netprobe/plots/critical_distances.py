@@ -61,7 +61,7 @@ def _draw(panel: Axes, every: Sequence[Measured]) -> None:
         )
         never = np.isinf(lengths).mean()
         if never:
-            panel.annotate(f"{never:.0%}", (x, third), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+            panel.annotate(f"{never:.0%}", (x, third), (0, 2), textcoords="offset points", ha="center", fontsize=8)
     panel.set(yscale="log", ylim=(low, 1.4 * high), xlim=(-0.6, len(every) - 0.4), xticks=[])
     log_ticks(panel, "y", low, high)
     panel.grid(False, axis="x")

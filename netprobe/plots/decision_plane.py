@@ -37,7 +37,7 @@ def plot_decision_plane(
         values = entry.data["frobenius"].transpose("t", "s").values
         _show(panel, entry.data, values, cmap="magma")
         reach = f"{np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
-        panel.text(0.04, 0.04, reach, transform=panel.transAxes, fontsize=7, color="white")
+        panel.text(0.04, 0.04, reach, transform=panel.transAxes, fontsize=8, color="white")
     for panel, entry in zip(made[len(normed) :], every, strict=True):
         _decisions(panel, entry.data)
     data = every[0].data

@@ -53,7 +53,7 @@ def plot_unit_spectra(
     ax = panel_canvas(ax, 2 * len(cells), "Rank", "Eigenvalue / first")
     for panel, (entry, data, _) in zip(panels(ax, names), cells, strict=True):
         _draw(panel, data, look(entry.index)["color"] if entry else QUIET)
-        panel.text(0.05, 0.06, _exponent(data), transform=panel.transAxes, fontsize=7)
+        panel.text(0.05, 0.06, _exponent(data), transform=panel.transAxes, fontsize=8)
     named = ", ".join(dict.fromkeys(str(data["site"].values) for entry, data in shown if entry))
     keys = [Line2D([], [], color=look(e.index)["color"], label=plain(e.model), marker="") for e in every if e.model]
     heading(ax, f"Spectra of {named}, darker with more units{_bound(every[0].data)}", keys)

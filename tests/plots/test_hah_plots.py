@@ -44,5 +44,5 @@ def test_channels_that_always_fire_are_counted(results):
 
 def test_chosen_sites(results):
     assert len(plots.plot_firing(results, sites=["conv2.conv"]).child_axes) == 1
-    with pytest.raises(NetprobeError, match=r"unknown layer 'conv9\.conv'"):
+    with pytest.raises(NetprobeError, match=r"unknown site 'conv9\.conv'"):
         plots.plot_firing(results, sites=["conv9.conv"])
