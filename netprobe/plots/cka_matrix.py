@@ -41,7 +41,8 @@ def plot_cka_matrix(
     columns = _columns(every, condition if against is None else against)
     values = np.concatenate([entry.data["cka"].values[:, columns] for entry in every])
     ax = canvas(ax, height=5.6)
-    image = ax.imshow(values, cmap=MAP, vmin=min(0.0, np.nanmin(values, initial=0)), vmax=1, interpolation="nearest")
+    low, shape = min(0.0, np.nanmin(values, initial=0)), "equal" if np.ptp(values.shape) == 0 else "auto"
+    image = ax.imshow(values, cmap=MAP, vmin=low, vmax=1, interpolation="nearest", aspect=shape)
     name_ticks(ax.yaxis, [str(site) for entry in every for site in entry.data["site"].values])
     name_ticks(ax.xaxis, every[0].data["other_site"].values[columns].astype(str))
     _separate(ax.axhline, [entry.data.sizes["site"] for entry in every])
