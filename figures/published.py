@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import xarray as xr
+from scipy import stats
 
 import netprobe as npb
 from netprobe.cli.models import load_all
@@ -109,6 +111,17 @@ def ways(results: xr.DataTree, conditions: Sequence[str]) -> list[str]:
                 listed = ", ".join(f"{way} {n}" for way, n in counts.items())
                 lines.append(f"{name}, broken by {condition}: {listed}")
     return lines
+
+
+def over_seeds(values: Sequence[float] | np.ndarray) -> str:
+    """The mean of several seeds and its 95 % t interval."""
+    mean, reach = np.mean(values), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return estimate(mean, mean - reach, mean + reach)
+
+
+def estimate(value: float, low: float, high: float) -> str:
+    """A number and its interval, to three digits."""
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def as_help(text: str) -> str:

@@ -23,7 +23,6 @@ import click
 import numpy as np
 import published
 import xarray as xr
-from scipy import stats
 from torch import nn
 
 import netprobe as npb
@@ -102,7 +101,7 @@ def _accuracy(runs: np.ndarray) -> str:
     """Of outcomes (seed, image)."""
     if len(runs) == 1:
         low, high = wilson(int(runs.sum()), runs.size)
-        return _shown(100 * runs.mean(), 100 * low, 100 * high)
+        return published.estimate(100 * runs.mean(), 100 * low, 100 * high)
     return _over_seeds(100 * runs.mean(1))
 
 
@@ -124,14 +123,7 @@ def shifts(probed: xr.DataTree, kinds: Sequence[str], seeds: int) -> list[str]:
 
 def _over_seeds(values: np.ndarray) -> str:
     """The mean and its t interval; a single value as it is."""
-    if len(values) == 1:
-        return f"{values[0]:.3g}"
-    reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return _shown(values.mean(), values.mean() - reach, values.mean() + reach)
-
-
-def _shown(value: float, low: float, high: float) -> str:
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{values[0]:.3g}" if len(values) == 1 else published.over_seeds(values)
 
 
 if __name__ == "__main__":

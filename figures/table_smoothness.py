@@ -28,10 +28,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import numpy as np
 import published
 import xarray as xr
-from scipy import stats
 from torch import nn
 
 import netprobe as npb
@@ -188,12 +186,8 @@ def _cells(name: str, measured: Sequence[xr.DataTree], data: str) -> Iterator[st
 def _estimate(found: Sequence[Estimate]) -> str:
     """Of one seed the estimate and its interval over images; of several their mean and its t interval."""
     if len(found) == 1:
-        value, low, high = found[0]
-    else:
-        values = np.array([each[0] for each in found])
-        value, reach = values.mean(), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-        low, high = value - reach, value + reach
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+        return published.estimate(*found[0])
+    return published.over_seeds([value for value, _, _ in found])
 
 
 if __name__ == "__main__":
