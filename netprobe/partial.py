@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,16 +194,19 @@ class Partial:
         }
 
     @classmethod
-    def load(cls, path: str | Path) -> Partial:
-        """The part that `save` wrote to `path`."""
+    def load(cls, path: str | Path, metrics: Iterable[Metric] = ()) -> Partial:
+        """The part that `save` wrote to `path`.
+
+        metrics : some that are not enrolled, such as one of your own that the part has; others are known by name.
+        """
         try:
             content = torch.load(path, weights_only=True)
             description = json.loads(content["description"])
         except Exception as error:  # torch.load raises what its format's layers raise; all mean the same here
             raise CheckpointError(f"{str(path)!r} is not a partial probe result, or it is damaged ({error})") from error
         models = description.pop("models")
-        metrics = tuple(_metric(m) for m in description.pop("metrics"))
-        partial = cls(metrics=metrics, **description)
+        own = {metric.name: type(metric) for metric in metrics}
+        partial = cls(metrics=tuple(_metric(m, own, path) for m in description.pop("metrics")), **description)
         for name, model in models.items():
             partial.models[name] = _restored(model, content["state"][name], partial)
         return partial
@@ -257,9 +260,15 @@ def _restored(described: dict[str, Any], state: dict[str, Any], partial: Partial
     return ModelPart({s.name: s for s in sites}, observables=observables, layout=layout, outcomes=outcomes, **described)
 
 
-def _metric(described: dict[str, Any]) -> Metric:
-    settings = {k: _tuples(v) for k, v in described.items() if k != "metric"}
-    return METRICS[described["metric"]](**settings)
+def _metric(described: dict[str, Any], own: Mapping[str, type[Metric]], path: str | Path) -> Metric:
+    name, settings = described["metric"], {k: _tuples(v) for k, v in described.items() if k != "metric"}
+    cls = own.get(name) or METRICS.get(name)
+    if cls is None:
+        raise CheckpointError(
+            f"{str(path)!r} holds the metric {name!r}, which is none of {', '.join(METRICS)}: give it to "
+            f"Partial.load(path, metrics=[...]), or enrol its class by an entry point of {METRICS.group!r}"
+        )
+    return cls(**settings)
 
 
 def _tuples(value: Any) -> Any:

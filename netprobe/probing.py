@@ -265,7 +265,7 @@ def _resumed(fresh: Partial, path: str | Path | None) -> Partial:
     """What `path` holds of this very probe, else `fresh`; another probe in that file is an error, not overwritten."""
     if path is None or not Path(path).exists():
         return fresh
-    stored = Partial.load(path)
+    stored = Partial.load(path, fresh.metrics)
     same_models = {n: p.card["sha256"] for n, p in stored.models.items()} == {
         n: p.card["sha256"] for n, p in fresh.models.items()
     }

@@ -18,7 +18,10 @@ class ProbeSettings:
             "help": "where to listen: glob, 're:REGEX', a kind such as conv, linear, block; '~' excludes, ':in' inputs"
         },
     )
-    metrics: Any = field(default="psr,snr,hoyer,spectrum,correlation", metadata={"help": "which quantities, by name"})
+    metrics: Any = field(
+        default="psr,snr,hoyer,spectrum,correlation",
+        metadata={"help": "which quantities, by name; `netprobe metrics` lists all"},
+    )
     batch_size: int | None = field(
         default=None, metadata={"help": "images at a time; by default chosen by image size and device"}
     )

@@ -430,15 +430,39 @@ def perturbations() -> None:
     _list_settings(PERTURBATIONS)
 
 
+@main.command()
+def metrics() -> None:
+    """List the metrics and their settings.
+
+    `--metrics` takes names, with commas between them; settings are given in Python.
+    """
+    from netprobe.metrics import METRICS
+
+    _list_settings(METRICS)
+
+
 def _list_settings(kinds: Mapping[str, type]) -> None:
-    """Every dataclass by its name: what it is, its settings and their defaults."""
+    """Every class by its name: what it is, its settings and their defaults; and what is wrong with plug-ins."""
+    from netprobe.errors import NetprobeError
+
+    for name in kinds:
+        try:
+            kind = kinds[name]
+        except NetprobeError as error:
+            click.echo(f"{name}: {error}")
+        else:
+            click.echo(f"{name}: {_told(kind)}")
+    for fault in getattr(kinds, "shadowed", ()):
+        click.echo(fault)
+
+
+def _told(kind: type) -> str:
+    """The first line of what a dataclass says of itself, and one of its settings with their defaults."""
     import dataclasses
 
-    for name, kind in kinds.items():
-        click.echo(f"{name}: {(kind.__doc__ or '').strip().splitlines()[0]}")
-        fields = dataclasses.fields(kind)
-        shown = (f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in fields)
-        click.echo("    " + ", ".join(shown))
+    said = (kind.__doc__ or "").strip().partition("\n")[0]
+    shown = (f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in dataclasses.fields(kind))
+    return f"{said}\n    {', '.join(shown)}"
 
 
 main.add_command(partial)

@@ -23,7 +23,8 @@ class Defense(Checked, ABC):
     """How training with this defense differs from plain training; the loop never asks which one it is.
 
     To write one: fields with metadata (`netprobe.fields`) as settings, `loss`, and whichever of the other methods
-    differ from what is here. A line in `defenses.specs` gives it a name on the command line.
+    differ from what is here. A line in `defenses.specs`, or an entry point of a package of yours in the group
+    "netprobe.defenses", gives it a name on the command line; `netprobe.testing.check_defense` checks it.
     """
 
     name: ClassVar[str]  # in specs and on the command line

@@ -12,16 +12,18 @@ from netprobe.defenses.polarizing.defense import PixelQuantisation, PolarizingDe
 from netprobe.defenses.sca.defense import SCADefense
 from netprobe.defenses.sparse_coding.defense import SparseCodingDefense
 from netprobe.defenses.trades import TRADES
+from netprobe.enrolled import Enrolled
 from netprobe.specs import Catalogue
 
-DEFENSES: dict[str, type[Defense]] = {
-    cls.name: cls
-    for cls in (
+DEFENSES = Enrolled(
+    "defense",
+    Defense,
+    (
         *(Natural, AdversarialTraining, FastAdversarialTraining, TRADES, GaussianAugmentation),
         *(PolarizingDefense, PixelQuantisation, SparseCodingDefense),
         *(HaHDefense, SCADefense, KrotovHopfieldDefense),
-    )
-}
+    ),
+)
 
 
 _KIND = Catalogue("defense", Defense, DEFENSES, "pgd-at:eps=8/255")

@@ -1,9 +1,10 @@
-"""Quantities of a network's sites: one file each, enrolled in METRICS by name."""
+"""Quantities of a network's sites: one file each, enrolled in METRICS by name; plug-ins in "netprobe.metrics"."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from netprobe.enrolled import Enrolled
 from netprobe.errors import NetprobeError, unknown
 from netprobe.metrics.base import Metric, Readings
 from netprobe.metrics.channel_moments import ChannelMoments
@@ -30,20 +31,11 @@ __all__ = [
     "Spectrum",
 ]
 
-METRICS: dict[str, type[Metric]] = {
-    cls.name: cls
-    for cls in (
-        PSR,
-        SNR,
-        Hoyer,
-        Spectrum,
-        CorrelationShift,
-        CKA,
-        CrossValidatedSpectrum,
-        ChannelMoments,
-        Similarity,
-    )
-}
+METRICS = Enrolled(
+    "metric",
+    Metric,
+    (PSR, SNR, Hoyer, Spectrum, CorrelationShift, CKA, CrossValidatedSpectrum, ChannelMoments, Similarity),
+)
 
 
 def resolve(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:

@@ -55,6 +55,10 @@ class Metric(ABC):
     sites   patterns as in `netprobe.selection`, for this metric alone; None uses those of the probe
 
     `needs_perturbation` is False for what clean images alone can tell.
+
+    To write one: a frozen dataclass with a `name`, `observables` and `compute`. It can be given wherever a metric is
+    asked for; an entry point of a package of yours in the group "netprobe.metrics" makes it known by name, and
+    `netprobe.testing.check_metric` checks it.
     """
 
     at: str = "output"

@@ -1,8 +1,8 @@
 """Perturbations: callables p(model, x, y, *, generator) -> x'.
 
 Ours are frozen dataclasses whose fields are the settings; a function of your own is as good. A new one is a
-class in a file of its own and one entry in `specs.PERTURBATIONS`; parsing, the command line and the laws of
-the tests come with it.
+class in a file of its own and one entry in `specs.PERTURBATIONS`, or in the group "netprobe.perturbations" of the entry
+points of a package of yours; parsing, the command line and the laws of `netprobe.testing` come with it.
 """
 
 from netprobe.perturb.apgd import APGD, TargetedAPGD

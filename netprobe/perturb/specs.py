@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from netprobe.enrolled import Enrolled
 from netprobe.errors import NetprobeError, unknown
 from netprobe.fields import assignments, literal, refuse_unknown, spelled
 from netprobe.perturb.apgd import APGD, TargetedAPGD
@@ -27,15 +28,17 @@ from netprobe.perturb.noise import GaussianNoise, SaltAndPepper, UniformNoise
 from netprobe.perturb.square import Square
 from netprobe.perturb.zoo import ZOO
 
-PERTURBATIONS: dict[str, type[Perturbation]] = {
-    cls.name: cls
-    for cls in (
+PERTURBATIONS = Enrolled(
+    "perturbation",
+    Perturbation,
+    (
         *(GaussianNoise, UniformNoise, SaltAndPepper),
         *(FGSM, BIM, PGD, APGD, TargetedAPGD),
         *(Square, FAB, TargetedFAB, AutoAttack),
         *(FMN, DeepFool, CarliniWagner, ZOO, Boundary, HopSkipJump),
-    )
-} | CORRUPTIONS
+        *CORRUPTIONS.values(),
+    ),
+)
 
 
 def parse(spec: str) -> Perturbation:

@@ -121,8 +121,9 @@ class Regulariser(Checked, ABC):
 
     With coupling=0 R is recorded in the history and training is, bit for bit, what it would be without.
 
-    To write one: fields with metadata (`netprobe.fields`) as settings, and `penalty`. A line in `regularisers.specs`
-    gives it a name on the command line.
+    To write one: fields with metadata (`netprobe.fields`) as settings, and `penalty`. A line in `regularisers.specs`,
+    or an entry point of a package of yours in the group "netprobe.regularisers", gives it a name on the command line;
+    `netprobe.testing.check_regulariser` checks it.
     """
 
     name: ClassVar[str]  # in specs, on the command line and, with _ for -, in the history

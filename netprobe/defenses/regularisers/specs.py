@@ -7,9 +7,10 @@ from netprobe.defenses.regularisers.jacobian import Jacobian
 from netprobe.defenses.regularisers.l2 import L2
 from netprobe.defenses.regularisers.spectral import Spectral
 from netprobe.defenses.regularisers.spectral_norm import SpectralNorm
+from netprobe.enrolled import Enrolled
 from netprobe.specs import Catalogue
 
-REGULARISERS: dict[str, type[Regulariser]] = {cls.name: cls for cls in (L2, Jacobian, Spectral, SpectralNorm)}
+REGULARISERS = Enrolled("regulariser", Regulariser, (L2, Jacobian, Spectral, SpectralNorm))
 _KIND = Catalogue("regulariser", Regulariser, REGULARISERS, "jacobian:site=hidden")
 
 
