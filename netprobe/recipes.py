@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from netprobe.fields import Checked, choice, real, refuse_unknown, switch, whole
 
 if TYPE_CHECKING:  # they know of recipes, not the other way round
     from netprobe.defenses.base import Defense
+    from netprobe.defenses.regularisers.base import Regulariser
 
 CRITERIA = ("accuracy", "loss")
 OPTIMIZERS = ("sgd", "adam")
@@ -43,7 +45,7 @@ class Recipe(Checked):
     )
     peak: float = field(default=0.5, metadata=real(0, 1, help="cyclic: share of the steps before the largest rate"))
     cycles: tuple[int, ...] = field(
-        default=(), metadata=wholes(1, help="cyclic: epochs at which the rate starts from 0 anew, like 50")
+        default=(), metadata=wholes(1, help="cyclic, step: epochs at which the rate begins anew, like 50")
     )
     cycle_momentum: bool = field(
         default=True, metadata=switch(help="cyclic: momentum falls by 0.1 while the rate rises, and comes back")
@@ -79,10 +81,10 @@ class Recipe(Checked):
             raise NetprobeError("Recipe.lr must be above 0: nothing would be learnt")
         if self.schedule == "cyclic" and not 0 < self.peak < 1:
             raise NetprobeError(f"Recipe.peak={self.peak:g} must be between 0 and 1: the rate rises and falls")
-        if self.cycles and (self.schedule != "cyclic" or self.cycles[-1] >= self.epochs):
+        if self.cycles and (self.schedule not in ("cyclic", "step") or self.cycles[-1] >= self.epochs):
             raise NetprobeError(
                 f"Recipe.cycles={','.join(map(str, self.cycles))} must be epochs below {self.epochs}, with "
-                f"schedule='cyclic', not {self.schedule!r}"
+                f"schedule='cyclic' or 'step', not {self.schedule!r}"
             )
 
     def with_settings(self, **settings: Any) -> Recipe:
@@ -104,12 +106,19 @@ QUICK = Recipe(epochs=20, lr=0.1, weight_decay=5e-4, schedule="cyclic", peak=0.2
 PRESETS = ("paper", "quick")
 
 
-def preset(name: str, defense: Defense, architecture: str, shape: tuple[int, ...], **changed: Any) -> Recipe:
+def preset(
+    name: str,
+    defense: Defense,
+    architecture: str,
+    shape: tuple[int, ...],
+    regularisers: Iterable[Regulariser] = (),
+    **changed: Any,
+) -> Recipe:
     """The recipe called `name` for this defense, network and input shape, with single settings `changed`.
 
-    paper   what the work used with the defense (`Defense.published`), where it had a recipe of its own; else Adam for
-            grey digits and VGG-16 and SGD with steps for ResNet-18 (Bakiskan 2022, sections 4.1 and 3.1), and for any
-            other network the cyclic rate of its chapter 4.2
+    paper   what the work used with the defense or a regulariser (`published`), where it had a recipe of its own; else
+            Adam for grey digits and VGG-16 and SGD with steps for ResNet-18 (Bakiskan 2022, sections 4.1 and 3.1), and
+            for any other network the cyclic rate of its chapter 4.2
     quick   20 epochs: minutes on two cores with small images; not meant to reach published numbers
 
     A defense whose stages each have a cycle of the rate (`Defense.cycled`) gets those.
@@ -119,7 +128,8 @@ def preset(name: str, defense: Defense, architecture: str, shape: tuple[int, ...
     if name == "quick":
         recipe = QUICK.with_settings(augment="crop-flip") if in_color(shape) else QUICK
     else:
-        recipe = defense.published(architecture, shape) or _of_network(architecture, shape)
+        works = (one.published(architecture, shape) for one in (defense, *regularisers))
+        recipe = next(filter(None, works), None) or _of_network(architecture, shape)
     recipe = recipe.with_settings(**changed)
     if defense.cycled and recipe.schedule == "cyclic" and "cycles" not in changed:
         return recipe.with_settings(cycles=defense.stages(recipe.epochs)[1:])

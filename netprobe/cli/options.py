@@ -58,7 +58,8 @@ sweep_recipe_flags = flags_of(Recipe, defaults=False, without=("seed",))  # each
 
 
 def form_flags(command: Callable) -> Callable:
-    """--size, --length: what form inputs of a folder are brought to."""
+    """--size, --channels, --length: what form inputs of a folder are brought to."""
+    command = click.option("--channels", type=int, help="1: grey, 3: colour; of images")(command)
     command = click.option("--length", type=int, help="samples of every recording of a folder of words")(command)
     return click.option("--size", type=int, help="side to resize images of a folder to")(command)
 
@@ -71,7 +72,7 @@ def inputs(options: dict[str, Any], seed: int, part: str | None = None) -> Any:
     from netprobe.data import load
 
     data, split = options.pop("data"), options.pop("split") or part
-    settings = {key: options.pop(key) for key in ("limit", "size", "length")}
+    settings = {key: options.pop(key) for key in ("limit", "size", "channels", "length")}
     return None if data is None else load(data, split, seed=seed, **settings)
 
 
@@ -136,6 +137,22 @@ def sweep_flags(command: Callable) -> Callable:
         multiple=True,
         metavar="'[NAME=]SPEC SETTING=VALUES'",
         help='one setting varied, for curves: "pgd:steps=20 eps=0,2/255,4/255,8/255"; repeatable',
+    )(command)
+
+
+def evaluation_preset_flags(command: Callable) -> Callable:
+    """--preset, --surrogate: a whole evaluation by name."""
+    command = click.option(
+        "--surrogate",
+        multiple=True,
+        metavar="MODEL",
+        help="what the preset's transferred attacks are made against: a network trained with another seed; repeatable",
+    )(command)
+    return click.option(
+        "--preset",
+        metavar="NAME[:SETTING=VALUE,...]",
+        help="a whole evaluation, such as black-box or black-box:parts=noise:boundary,boundary_steps=5000; "
+        "`netprobe presets` lists settings",
     )(command)
 
 

@@ -72,7 +72,7 @@ def partial(
     model: str, out: str, cells: tuple[str, ...], print_cells: bool, preset: str, seeds: str, **options: Any
 ) -> None:
     loading = {key: options.pop(key) for key in ("arch", "normalize", "num_classes", "key", "unsafe")}
-    images = _images(*(options.pop(key) for key in ("data", "limit", "test_limit", "size", "length")))
+    images = _images(*(options.pop(key) for key in ("data", "limit", "test_limit", "size", "channels", "length")))
     settings = {key: value for key, value in options.items() if value is not None}
     network, name = _model(model, loading | {"normalize": normalization(loading["normalize"])}, images[0])
     asked = settings | {"recipe": preset, "seeds": numbers(seeds), "out": out}
@@ -87,11 +87,16 @@ def partial(
 
 
 def _images(
-    data: str, limit: int | None, test_limit: int | None, size: int | None, length: int | None
+    data: str,
+    limit: int | None,
+    test_limit: int | None,
+    size: int | None,
+    channels: int | None,
+    length: int | None,
 ) -> tuple[Any, Any]:
     from netprobe.data import load
 
-    form = {"size": size, "length": length}
+    form = {"size": size, "channels": channels, "length": length}
     return load(data, "train", limit=limit, **form), load(data, "test", limit=test_limit, **form)
 
 

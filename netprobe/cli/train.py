@@ -13,6 +13,7 @@ netprobe train pgd-at:eps=8/255,steps=10 --data cifar10 --model resnet18 --norma
 netprobe train trades:beta=6 --data cifar10 --model resnet32_thin --precision bfloat16 --epochs 30 -o runs/trades
 netprobe train polarizing --data mnist --model lenet --precision bfloat16 -o runs/polarizing
 netprobe train natural --data mnist --model shallow --regularise jacobian:site=hidden,wrt=scaled -o runs/jacobian
+netprobe train similarity --data mnist --model resnet18,stem=7 -o runs/similarity
 netprobe train sparse-coding:top=15 --data cifar10 --model resnet32_thin --normalize cifar10 -o runs/sparse
 torchrun --nproc-per-node=4 -m netprobe train fast --data cifar10 --model resnet18 -o runs/fast
 netprobe compare runs/natural/best.pt runs/robust/best.pt --data cifar10"""
@@ -38,18 +39,19 @@ def trained(
     `how` to load the model that `model` names on the command line.
     """
     from netprobe.cli.models import new_network
-    from netprobe.defenses import parse_defense
     from netprobe.devices import preferred_device
     from netprobe.outcome import write
     from netprobe.processes import leave, processes
     from netprobe.training import fit
+    from netprobe.training.regularising import asked
 
     together = processes()  # first: it says which GPU is this process's
-    chosen = parse_defense(defense).completed(data)
+    chosen, regularisers = asked(defense, regularise)
+    chosen = chosen.completed(data)
     network, _ = new_network(model, how, data, recipe.get("seed", 0), chosen.channels(data.shape[0]))
     device = device or preferred_device()
     try:
-        options = {"regularise": regularise, "out": out, "device": device, "name": Path(out).name}
+        options = {"regularise": regularisers, "out": out, "device": device, "name": Path(out).name}
         result = fit(chosen, network, data, preset, **options, **recipe)
     except KeyboardInterrupt:
         interrupted(f"{out}/last.pt")

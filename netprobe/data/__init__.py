@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from netprobe.data.channels import with_channels
 from netprobe.data.corrupted import CORRUPTED
 from netprobe.data.dataset import Batch, Batches, Data
 from netprobe.data.named import NAMED
@@ -49,7 +50,7 @@ def load(
         folders only those are read. seed : of that choice.
     root : the data root; default the environment variable NETPROBE_DATA, else ~/.cache/netprobe.
     download : let torchvision fetch a named set that is missing.
-    size, channels : of folders of images, see `images.open_images`.
+    size : of folders of images, see `images.open_images`. channels : 1 (grey) or 3 (colour), of any images.
     length, resample : of folders of words, see `audio.open_words`.
     layout, classes, name : of arrays and torch Datasets, see `arrays.open_pair`; of folders, `classes` sets
         the order of the class folders. An option that does not apply to `what` is an error.
@@ -64,12 +65,14 @@ def load(
     NetprobeError, if it holds what a model could not be given: values outside [0, 1], unequal sizes, labels
     that are not class indices, a `limit` above N, ...
     """
-    options = {"size": size, "channels": channels, "length": length, "resample": resample, "layout": layout}
+    options = {"size": size, "length": length, "resample": resample, "layout": layout}
     options |= {"classes": classes, "name": name, "download": download or None}
     given = {key: value for key, value in options.items() if value is not None}
     if isinstance(what, Data):
-        return _again(what, split, limit, seed, given)
-    return open_source(what, split, root, given).load(limit, seed)
+        made = _again(what, split, limit, seed, given)
+    else:
+        made = open_source(what, split, root, given).load(limit, seed)
+    return made if channels is None else with_channels(made, channels)
 
 
 def _again(data: Data, split: str | None, limit: int | None, seed: int, options: dict[str, Any]) -> Data:

@@ -34,42 +34,38 @@ def open_images(
     split: str | None,
     *,
     size: int | tuple[int, int] | None = None,
-    channels: int = 3,
     classes: Iterable[str] | None = None,
     name: str | None = None,
 ) -> Source:
-    """A folder of images, one folder a class.
+    """A folder of images, one folder a class, in colour; grey images get three equal channels.
 
     Parameters
     ----------
     size : (height, width) or one number for both: the largest centred part of that aspect ratio, resized with
         antialiased bilinear interpolation. Needed only when the images differ in size.
-    channels : 3 (colour; grey images get three equal channels) or 1 (grey).
     classes : the class folders in index order; default sorted by name.
     name : of the set; default the folder's.
     """
-    return image_source(list_folder(folder, split, SUFFIXES, classes, name), size=size, channels=channels)
+    return image_source(list_folder(folder, split, SUFFIXES, classes, name), size=size)
 
 
-def image_source(listing: Listing, *, size: int | tuple[int, int] | None = None, channels: int = 3) -> Source:
+def image_source(listing: Listing, *, size: int | tuple[int, int] | None = None) -> Source:
     """The images of a listing, decoded when they are asked for."""
-    if channels not in MODES:
-        raise NetprobeError(f"channels must be 3 (colour) or 1 (grey), got {channels!r}")
     shape = None if size is None else _check_size(size)
 
     def read(index: np.ndarray) -> Tensor:
-        return read_images([listing.files[i] for i in index], shape, channels)
+        return read_images([listing.files[i] for i in index], shape)
 
     return Source(listing.name, listing.split, listing.labels, listing.classes, read)
 
 
-def read_images(files: Sequence[Path], size: tuple[int, int] | None = None, channels: int = 3) -> Tensor:
-    """These images as (N, C, H, W) uint8."""
-    first = decode(files[0], size, channels)
+def read_images(files: Sequence[Path], size: tuple[int, int] | None = None) -> Tensor:
+    """These images as (N, 3, H, W) uint8."""
+    first = decode(files[0], size)
     pixels = np.empty((len(files), *first.shape), np.uint8)
 
     def place(i: int) -> None:
-        image = decode(files[i], size, channels)
+        image = decode(files[i], size)
         if image.shape != first.shape:
             raise NetprobeError(
                 f"images differ in size: {files[0]} is {_size(first)}, {files[i]} is {_size(image)}. "
@@ -84,13 +80,13 @@ def read_images(files: Sequence[Path], size: tuple[int, int] | None = None, chan
     return torch.from_numpy(pixels)
 
 
-def decode(file: Path, size: tuple[int, int] | None = None, channels: int = 3) -> np.ndarray:
-    """One image as (C, H, W) uint8."""
+def decode(file: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """One image as (3, H, W) uint8."""
     from PIL import Image
 
     try:
         with Image.open(file) as image:
-            return to_array(image, size, channels)
+            return to_array(image, size)
     except NetprobeError as error:
         raise NetprobeError(f"{file}: {error}") from None
     except DAMAGE as error:

@@ -12,7 +12,7 @@ from netprobe.models.madry import madry_cnn
 from netprobe.models.mfcc import words_mlp
 from netprobe.models.mlp import mlp
 from netprobe.models.normalize import STATISTICS, Normalize, Normalized
-from netprobe.models.resnet import resnet18
+from netprobe.models.resnet import resnet18, resnet34
 from netprobe.models.resnet_cifar import resnet20, resnet32, resnet44, resnet56
 from netprobe.models.resnet_thin import resnet32_thin
 from netprobe.models.shallow import shallow
@@ -30,6 +30,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
         shallow,
         words_mlp,
         resnet18,
+        resnet34,
         vgg16,
         resnet20,
         resnet32,

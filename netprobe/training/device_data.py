@@ -70,8 +70,12 @@ class DeviceData:
 
     def gather(self, at: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """`batch` for positions that are on the device and known to be right: it waits for nothing."""
-        x = to_float(self._cropped(at, self._crop_flips(epoch)) if self.padding else self.stored.index_select(0, at))
-        return (_as_images(x) if x.ndim == 5 else x), self.labels[at]
+        return to_float(self.stored_at(at, epoch)), self.labels[at]
+
+    def stored_at(self, at: Tensor, epoch: int) -> Tensor:
+        """The inputs that `gather` gives, in the dtype that they are stored in."""
+        x = self._cropped(at, self._crop_flips(epoch)) if self.padding else self.stored.index_select(0, at)
+        return _as_images(x) if x.ndim == 5 else x
 
     def range(self) -> tuple[float, float]:
         """The smallest and the largest value that a batch can hold."""

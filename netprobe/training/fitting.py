@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from netprobe import data as datasets
 from netprobe.data import Data
 from netprobe.data.stratify import stratified
-from netprobe.defenses import Defense, describe_defense, parse_defense
+from netprobe.defenses import Defense, describe_defense
 from netprobe.defenses.overfitting import robust_overfitting
 from netprobe.defenses.regularisers import Regulariser, Subject, describe_regulariser
 from netprobe.devices import device_of, preferred_device
@@ -29,17 +30,19 @@ from netprobe.training.device_data import DeviceData
 from netprobe.training.initial import architecture_of, check_fit, defended, initial
 from netprobe.training.keeping import Keeper
 from netprobe.training.loop import Loop
-from netprobe.training.regularising import Regularisation, parsed
+from netprobe.training.regularising import Regularisation, asked
 from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint, stage_file
 from netprobe.training.trained import Trained, history_dataset
 from netprobe.training.validation import Validation
 
+AT_ONCE = 1024
+"""Images that are augmented at a time."""
 IRRELEVANT = ("save_every",)
 """Settings that do not change what is learnt."""
 
 
 def fit(
-    defense: str | Defense,
+    defense: str | Defense | Regulariser,
     model: str | nn.Module,
     data: str | Data,
     recipe: str | Recipe | None = None,
@@ -56,7 +59,8 @@ def fit(
 
     Parameters
     ----------
-    defense : what differs from plain training: a `Defense` or a spec such as "natural" or "pgd-at:eps=8/255,steps=10".
+    defense : what differs from plain training: a `Defense` or a spec such as "natural" or "pgd-at:eps=8/255,steps=10";
+        a regulariser here, such as "similarity:coupling=10", joins natural training.
     model : a network for inputs in [0, 1], which is copied and stays as it is; or a name as for `netprobe.load`, built
         with the classes and channels of the data and random weights of the recipe's seed. Parameters that do not
         require a gradient stay bit for bit as they are; all modules are in train mode during updates.
@@ -80,15 +84,15 @@ def fit(
 
     Errors: `Diverged` at a loss that is not finite; a folder that holds another training; inputs the model cannot take.
     """
-    together, regularisers = processes(), parsed(regularise)
+    together, (defense, regularisers) = processes(), asked(defense, regularise)
     train = datasets.load(data, "train") if isinstance(data, str) else data
-    defense = parse_defense(defense).completed(train)
+    defense = defense.completed(train)
     if isinstance(validation, int | float):
         settings["validation"] = validation
-    recipe = _recipe(recipe, settings, defense, model, train)
+    recipe = _recipe(recipe, settings, defense, regularisers, model, train)
     network = initial(model, train, recipe.seed, channels=defense.channels(train.shape[0]))
-    asked = device or (preferred_device() if isinstance(model, str) else None)
-    where = torch.device(asked) if asked is not None else device_of(network)
+    wanted = device or (preferred_device() if isinstance(model, str) else None)
+    where = torch.device(wanted) if wanted is not None else device_of(network)
     card = _card(network, train, defense, recipe, regularisers)
     trained = defended(network, defense, recipe.seed).to(where)
     check_fit(trained, train, where)
@@ -113,10 +117,17 @@ def fit(
     return _trained(loop)
 
 
-def _recipe(given: str | Recipe | None, settings: dict, defense: Defense, model: Any, data: Data) -> Recipe:
+def _recipe(
+    given: str | Recipe | None,
+    settings: dict,
+    defense: Defense,
+    regularisers: tuple[Regulariser, ...],
+    model: Any,
+    data: Data,
+) -> Recipe:
     if isinstance(given, Recipe):
         return given.with_settings(**settings)
-    return preset(given or "paper", defense, architecture_of(model), data.shape, **settings)
+    return preset(given or "paper", defense, architecture_of(model), data.shape, regularisers, **settings)
 
 
 def _regularisation(
@@ -124,10 +135,18 @@ def _regularisation(
 ) -> Regularisation:
     """The penalties for that network, after every check that can be made before training."""
     (some,) = data.select([0, len(data) - 1]).batches(2, device)
-    made = Regularisation(regularisers, Subject(model, some.x, len(data), recipe.batch_size)).to(device)
+    augmented = functools.partial(_augmented, device=device, recipe=recipe)
+    subject = Subject(model, some.x, len(data), recipe.batch_size, data, augmented)
+    made = Regularisation(regularisers, subject).to(device)
     if recipe.compile:
         made.check_compiled()
     return made
+
+
+def _augmented(images: Data, device: torch.device, recipe: Recipe) -> Tensor:
+    """All images on the device, as they are stored, with the crops and flips of the first epoch."""
+    there = _on_device(images, device, recipe)
+    return torch.cat([there.stored_at(part, 0) for part in torch.arange(len(images), device=device).split(AT_ONCE)])
 
 
 def _card(

@@ -261,6 +261,7 @@ class Loop:
             **self.tally.means(),
             **self.validation.measure(self.result, self.together, self._gradients()),
             **self.defense.records(self.result),
+            **self.regularisation.records(self.together),
             "seconds": seconds,
             "images_per_second": images / max(seconds, 1e-9),  # of all processes together
         }

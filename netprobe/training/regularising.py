@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from netprobe.defenses.regularisers import Regulariser, Step, Subject, parse_regulariser
+from netprobe.defenses import Defense, parse_defense
+from netprobe.defenses.natural import Natural
+from netprobe.defenses.regularisers import REGULARISERS, Regulariser, Step, Subject, parse_regulariser
 from netprobe.defenses.regularisers.watching import watching
 from netprobe.errors import NetprobeError
 from netprobe.guard import undisturbed
@@ -23,10 +26,14 @@ UNREGULARISED = "unregularised_loss"
 """The record of what the defense alone minimises, where there are regularisers."""
 
 
-def parsed(given: str | Regulariser | Iterable[str | Regulariser]) -> tuple[Regulariser, ...]:
-    """The regularisers that are named, one or several."""
-    several = [given] if isinstance(given, str | Regulariser) else given
-    return tuple(parse_regulariser(one) for one in several)
+def asked(
+    defense: str | Defense | Regulariser, regularise: str | Regulariser | Iterable[str | Regulariser] = ()
+) -> tuple[Defense, tuple[Regulariser, ...]]:
+    """The defense and the regularisers that are named; one in the place of the defense joins natural training."""
+    several = [regularise] if isinstance(regularise, str | Regulariser) else list(regularise)
+    if isinstance(defense, Regulariser) or (isinstance(defense, str) and defense.partition(":")[0] in REGULARISERS):
+        defense, several = Natural(), [defense, *several]
+    return parse_defense(defense), tuple(parse_regulariser(one) for one in several)
 
 
 class Regularisation(nn.Module):
@@ -64,7 +71,17 @@ class Regularisation(nn.Module):
         if not self:
             return {}
         alone = ("training loss without regularisers", "nat", "mean over the epoch of the loss of the defense alone")
-        return {UNREGULARISED: alone} | {name: one.recorded() for name, one in self.settings.items()}
+        terms = {name: one.recorded() for name, one in self.settings.items()}
+        return {UNREGULARISED: alone} | terms | self._of_each(lambda penalty: penalty.described)
+
+    def records(self, together: Processes) -> dict[str, float]:
+        """What the history holds of the penalties as an epoch ends."""
+        return self._of_each(lambda penalty: penalty.records(together))
+
+    def _of_each(self, told: Callable[[nn.Module], dict]) -> dict:
+        """What every penalty tells, by the penalty's name and its own."""
+        each = {name: told(penalty) for name, penalty in self.penalties.items()}
+        return {f"{name}_{key}": value for name, found in each.items() for key, value in found.items()}
 
     def begin_epoch(self, model: nn.Module, data: DeviceData, epoch: int, batch_size: int, together: Processes) -> None:
         """Let the penalties look at what the network makes of the training set now."""
@@ -92,14 +109,22 @@ class Regularisation(nn.Module):
             terms = loss()
         seen = watch.of(terms["logits"]) if self.sites or self.variables else None
         values, variables = (seen.values, seen.variables) if seen else ({}, {})
-        step = Step(values, variables, generator, lambda part: summed(part, together))
-        with torch.autocast(terms["logits"].device.type, enabled=False):
+        kind = terms["logits"].device.type
+        precision = _precision(kind)
+        step = Step(values, variables, generator, lambda part: summed(part, together), together.share, precision)
+        with torch.autocast(kind, enabled=False):
             found = {name: penalty(model, step) for name, penalty in self.penalties.items()}
         total = terms["loss"]
         for name, value in found.items():
             if coupling := self.settings[name].coupling:
                 total = total + coupling * value
         return {**terms, "loss": total, UNREGULARISED: terms["loss"], **found}
+
+
+def _precision(device: str) -> Callable[[], contextlib.AbstractContextManager]:
+    """Contexts of the precision that passes have here."""
+    reduced, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return lambda: torch.autocast(device, dtype, enabled=reduced)
 
 
 def _names(regularisers: Sequence[Regulariser]) -> list[str]:

@@ -24,7 +24,8 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
     """The rates to use for update number `step`, from 0, of a training of `recipe.epochs` epochs.
 
         constant   lr
-        step       lr gamma^k, k the milestones that are at most the epoch, epochs counted from 0
+        step       lr gamma^k, k the milestones that are at most the epoch, epochs counted from 0, or from the latest of
+                   the epochs `cycles`
         cosine     lr (1 + cos(π t)) / 2,  t = step / steps in all
         cyclic     lr c,  c = t / peak rising, (1 - t) / (1 - peak) falling;  momentum - 0.1 c if cycle_momentum;
                    t the share done of the cycle: one, or several that begin at the epochs `cycles`
@@ -48,7 +49,8 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
         case "constant":
             scale = 1.0
         case "step":
-            scale = recipe.gamma ** sum(milestone <= epoch for milestone in recipe.milestones)
+            begun = max(bound for bound in (0, *recipe.cycles) if bound <= epoch)
+            scale = recipe.gamma ** sum(milestone <= epoch - begun for milestone in recipe.milestones)
         case "cosine":
             scale = (1 + math.cos(math.pi * done)) / 2
         case "cyclic":

@@ -158,6 +158,21 @@ def test_grey_images_have_the_channels_asked_for(tmp_path: Path, write_image: Wr
         load(tmp_path / "set", channels=4)
 
 
+def test_grey_of_colour_is_pillows(tmp_path: Path, write_image: Write) -> None:
+    write_image(tmp_path / "set" / "a" / "0.png", height=40, width=50)
+    grey = load(tmp_path / "set", channels=1)
+    wanted = np.asarray(Image.open(tmp_path / "set" / "a" / "0.png").convert("L"))
+    assert np.array_equal(grey.stored[0, 0].numpy(), wanted)
+    floats = load((load(tmp_path / "set").inputs, np.zeros(1, int)), channels=1)
+    assert np.abs(floats.stored[0, 0].numpy() * 255 - wanted).max() < 0.501  # Pillow rounds
+
+
+def test_channels_of_sets_that_are_not_folders() -> None:
+    assert load("digits", limit=10, channels=3).shape == (3, 8, 8)
+    with pytest.raises(NetprobeError, match="no channels of colour"):
+        load((torch.zeros(2, 100), torch.zeros(2, dtype=torch.int64)), channels=1)
+
+
 def test_deep_images_are_not_clipped(tmp_path: Path) -> None:
     (tmp_path / "set" / "a").mkdir(parents=True)
     Image.fromarray(np.full((3, 4), 1000, np.uint16)).save(tmp_path / "set" / "a" / "0.png")

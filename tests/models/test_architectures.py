@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from netprobe.errors import NetprobeError
@@ -32,6 +33,7 @@ PARAMETERS = {
     "shallow": 1_588_010,
     "words_mlp": 8_247_306,
     "resnet18": 11_173_962,
+    "resnet34": 21_282_122,
     "vgg16": 14_728_266,
     "resnet20": 269_722,
     "resnet32": 464_154,
@@ -128,11 +130,11 @@ def test_resnet18_names_in_run_order():
     assert weights == {*expected, *norms, "linear"}
 
 
-def test_resnet18_is_torchvisions_behind_another_stem():
-    from torchvision.models import resnet18 as reference
-
-    ours, theirs = resnet18().eval(), reference(weights=None, num_classes=10).eval()
-    theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+@pytest.mark.parametrize(("name", "stem"), [("resnet18", 3), ("resnet34", 7)])
+def test_resnets_are_torchvisions_behind_another_stem(name, stem):
+    reference = getattr(torchvision.models, name)
+    ours, theirs = ARCHITECTURES[name](stem=stem).eval(), reference(weights=None, num_classes=10).eval()
+    theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, stem, padding=stem // 2, bias=False), nn.Identity()
     shuffle_statistics(ours)
     names = {name: name.replace("shortcut", "downsample").replace("linear", "fc") for name in ours.state_dict()}
     theirs.load_state_dict({names[name]: value for name, value in ours.state_dict().items()})

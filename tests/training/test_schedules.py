@@ -86,6 +86,12 @@ def test_cycles_begin_anew():
         assert rates(several, step, STEPS) == pytest.approx(expected)
 
 
+def test_steps_begin_anew_with_every_cycle():
+    several = recipe("step", milestones=(1, 2), gamma=0.3, cycles=(4,))
+    lrs = [rates(several, STEPS * epoch, STEPS).lr for epoch in range(EPOCHS)]
+    assert lrs == pytest.approx([0.05 * 0.3**k for k in (0, 1, 2, 2, 0, 1)])
+
+
 def test_cyclic_by_hand():
     # 42 steps: the top is at the 21st, a third of the way up at the 7th and down at the 35th.
     at = {step: rates(recipe("cyclic"), step, STEPS) for step in (0, 7, 21, 35, 42)}

@@ -3,12 +3,14 @@
 base.py      what they all are: settings, and the penalty that they make for a network
 watching.py  which forward pass of a defense's loss they see
 closed.py    Jacobians in closed form
+similarity/  the pixel-similarity regulariser, with images and pairs of its own
 specs.py     their names
 """
 
 from netprobe.defenses.regularisers.base import Penalty, Regulariser, Step, Subject
 from netprobe.defenses.regularisers.jacobian import Jacobian
 from netprobe.defenses.regularisers.l2 import L2
+from netprobe.defenses.regularisers.similarity.regulariser import Similarity
 from netprobe.defenses.regularisers.specs import (
     REGULARISERS,
     describe_regulariser,
@@ -24,6 +26,7 @@ __all__ = [
     "Jacobian",
     "Penalty",
     "Regulariser",
+    "Similarity",
     "Spectral",
     "SpectralNorm",
     "Step",

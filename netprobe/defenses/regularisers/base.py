@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -11,8 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from netprobe.data import Data
 from netprobe.fields import Checked, real
 from netprobe.processes import Processes
+from netprobe.recipes import Recipe
 from netprobe.selection import select
 from netprobe.sites import Site, find_sites
 
@@ -27,13 +30,16 @@ class Subject:
     """The network that is to be regularised, and what it is trained on.
 
     example : inputs like those of training, two or more. images : how many there are in the training set. batch_size :
-    images of a step, all processes together.
+    images of a step, all processes together. data : the training set itself. augmented : the images of any set, as they
+    are stored, on the network's device, each augmented once as training images are in the first epoch.
     """
 
     model: nn.Module
     example: Tensor
     images: int
     batch_size: int
+    data: Data | None = None
+    augmented: Callable[[Data], Tensor] = lambda data: data.stored
 
     @cached_property
     def sites(self) -> list[Site]:
@@ -62,13 +68,16 @@ class Step:
     values : by name, the tensor (B, ...) at each of the penalty's `sites`, as it was when it was made.
     variables : by name, the tensor at each of its `variables`, to differentiate with respect to.
     generator : fresh random numbers, of the penalty's `draws`; on a CPU an `ImageGenerator` for these images.
-    total : the sum of a tensor over all processes, through which gradients flow.
+    total : the sum of a tensor over all processes, through which gradients flow. share : this process's part of rows
+    that are the same on all. precision : a context in which passes have the precision of training.
     """
 
     values: dict[str, Tensor]
     variables: dict[str, Tensor]
     generator: torch.Generator | None
     total: Callable[[Tensor], Tensor]
+    share: Callable[[Tensor], Tensor]
+    precision: Callable[[], contextlib.AbstractContextManager]
 
 
 class Penalty(nn.Module, ABC):
@@ -85,6 +94,8 @@ class Penalty(nn.Module, ABC):
     """The sites with respect to which it differentiates others."""
     draws: bool = False
     """Whether it asks for random numbers."""
+    described: Mapping[str, tuple[str, str, str]] = {}
+    """Long name, unit and definition of what `records` puts into the history."""
 
     def begin_epoch(self, model: nn.Module, survey: Survey, together: Processes) -> None:
         """Look at the network, or through `survey` at what it makes of the whole training set, as an epoch begins.
@@ -95,6 +106,10 @@ class Penalty(nn.Module, ABC):
     @abstractmethod
     def forward(self, model: nn.Module, step: Step) -> Tensor:
         """R, in float32 or better, without the coupling."""
+
+    def records(self, together: Processes) -> dict[str, float]:
+        """What the history holds of it besides R, by name, as an epoch ends; every process asks."""
+        return {}
 
 
 class Sum(Penalty):
@@ -138,6 +153,10 @@ class Regulariser(Checked, ABC):
     @abstractmethod
     def recorded(self) -> tuple[str, str, str]:
         """Long name, unit and definition of R in the history."""
+
+    def published(self, architecture: str, shape: tuple[int, ...]) -> Recipe | None:
+        """As `Defense.published`: how the work that it comes from trained with it, where nothing else was done."""
+        return None
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from netprobe.defenses.regularisers.base import Regulariser
 from netprobe.defenses.regularisers.jacobian import Jacobian
 from netprobe.defenses.regularisers.l2 import L2
+from netprobe.defenses.regularisers.similarity.regulariser import Similarity
 from netprobe.defenses.regularisers.spectral import Spectral
 from netprobe.defenses.regularisers.spectral_norm import SpectralNorm
 from netprobe.enrolled import Enrolled
 from netprobe.specs import Catalogue
 
-REGULARISERS = Enrolled("regulariser", Regulariser, (L2, Jacobian, Spectral, SpectralNorm))
+REGULARISERS = Enrolled("regulariser", Regulariser, (L2, Jacobian, Spectral, SpectralNorm, Similarity))
 _KIND = Catalogue("regulariser", Regulariser, REGULARISERS, "jacobian:site=hidden")
 
 

@@ -1,5 +1,7 @@
 """A step of training as penalties see it, on a network of one's choice."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -19,7 +21,8 @@ def one_step():
         with watching(model, penalty.sites, penalty.variables) as watch:
             logits = model(x)
         seen = watch.of(logits) if penalty.sites or penalty.variables else None
-        step = Step(*((seen.values, seen.variables) if seen else ({}, {})), generator, lambda part: part)
+        tensors = (seen.values, seen.variables) if seen else ({}, {})
+        step = Step(*tensors, generator, lambda part: part, lambda rows: rows, contextlib.nullcontext)
         return penalty(model, step)
 
     return value

@@ -1,0 +1,10 @@
+"""The pixel-similarity regulariser: representations are made as similar as the images are.
+
+regulariser.py   its settings
+penalty.py       the term: similarities of pairs at several sites, against their targets
+stages.py        which sites those are by default
+images.py        the images that pairs are drawn from
+pair_stream.py   pairs in shuffled order, without a list of them
+shuffled.py      a permutation of any length that takes no memory
+agreement.py     what an epoch tells of similarities and targets
+"""
