@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from netprobe.cli.options import interrupted
+from netprobe.errors import NetprobeError
 
 EXAMPLES = """\b
 netprobe train natural --data digits --model digits_cnn --preset quick -o runs/natural
@@ -14,6 +15,7 @@ netprobe train trades:beta=6 --data cifar10 --model resnet32_thin --precision bf
 netprobe train polarizing --data mnist --model lenet --precision bfloat16 -o runs/polarizing
 netprobe train natural --data mnist --model shallow --regularise jacobian:site=hidden,wrt=scaled -o runs/jacobian
 netprobe train similarity --data mnist --model resnet18,stem=7 -o runs/similarity
+netprobe train similarity --data mnist --model resnet18,stem=7 --select coupling=4,10 --select threshold=0.2,0.8
 netprobe train sparse-coding:top=15 --data cifar10 --model resnet32_thin --normalize cifar10 -o runs/sparse
 torchrun --nproc-per-node=4 -m netprobe train fast --data cifar10 --model resnet18 -o runs/fast
 netprobe compare runs/natural/best.pt runs/robust/best.pt --data cifar10"""
@@ -59,3 +61,46 @@ def trained(
         write(result.results(Path(out).resolve().name, data.take(min(len(data), SHOWN))), out)
     leave()
     return result
+
+
+def selected(
+    defense: str,
+    model: str,
+    data: Any,
+    preset: str,
+    recipe: dict[str, Any],
+    out: str,
+    device: str | None,
+    regularise: tuple[str, ...],
+    select: tuple[str, ...],
+    by: str,
+    **how: Any,
+) -> Any:
+    """What `select_regulariser` found; everything that it trained is in the folder `out`."""
+    from netprobe.cli.models import new_network
+    from netprobe.devices import preferred_device
+    from netprobe.training.regularising import asked
+    from netprobe.training.selecting import select_regulariser
+
+    chosen, regularisers = asked(defense, regularise)
+    if len(regularisers) != 1:
+        raise NetprobeError(f"--select is for one regulariser, and there are {len(regularisers)}")
+    network, _ = new_network(model, how, data, recipe.get("seed", 0))
+    options = {"defense": chosen, "perturbation": by, "out": out, "device": device or preferred_device()}
+    try:
+        return select_regulariser(regularisers[0], _grid(select), network, data, preset, **options, **recipe)
+    except KeyboardInterrupt:
+        interrupted(out)
+
+
+def _grid(select: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Values by setting: "coupling=1,4,10"."""
+    from netprobe.fields import literal
+
+    found = {}
+    for text in select:
+        name, equals, values = text.partition("=")
+        if not (name and equals and values):
+            raise NetprobeError(f"cannot read --select {text!r}: write SETTING=VALUES, such as coupling=1,4,10")
+        found[name] = [literal(value) for value in values.split(",")]
+    return found

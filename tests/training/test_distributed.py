@@ -19,6 +19,7 @@ REGULARISERS = [
     "jacobian:site=relu2,projections=1,coupling=1e-3",
     "spectral:site=conv1,rows=channel,tau=2,coupling=1e-3",
     "spectral-norm:layers=conv2+linear",
+    "similarity:count=60,pairs=9,threshold=none,coupling=1",
 ]
 
 
