@@ -11,12 +11,11 @@ from typing import Any
 import click
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 import netprobe as npb
 from netprobe.cli.models import load_all
 from netprobe.perturb.backward import declared_passes
-from netprobe.uncertainty import wilson
+from netprobe.uncertainty import t_interval, wilson
 
 WORST = "worst"
 """The column of images that stand every attack there was."""
@@ -115,8 +114,7 @@ def ways(results: xr.DataTree, conditions: Sequence[str]) -> list[str]:
 
 def over_seeds(values: Sequence[float] | np.ndarray) -> str:
     """The mean of several seeds and its 95 % t interval."""
-    mean, reach = np.mean(values), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return estimate(mean, mean - reach, mean + reach)
+    return estimate(float(np.mean(values)), *t_interval(np.asarray(values)))
 
 
 def estimate(value: float, low: float, high: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import re
 from collections.abc import Collection, Iterable
 
 from netprobe.errors import NetprobeError, unknown
@@ -89,6 +90,21 @@ def choice(names: Collection[str], *, help: str) -> dict:
     return {"check": check, "help": f"{help} ({', '.join(names)})"}
 
 
+def several(names: Collection[str], *, help: str) -> dict:
+    """Metadata of a tuple of some of `names`, at least one; "noise:boundary" spells one."""
+
+    def check(where: str, value: object) -> tuple[str, ...]:
+        chosen = tuple(value.split(":") if isinstance(value, str) else value)
+        for name in chosen:
+            if name not in names:
+                raise unknown(where, name, names)
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise NetprobeError(f"{where} must name one or more of {', '.join(names)}, each once, not {value!r}")
+        return chosen
+
+    return {"check": check, "help": f"{help} ({', '.join(names)}; several with colons between)"}
+
+
 def word(*, help: str) -> dict:
     """Metadata of a name that only its reader knows, or None."""
 
@@ -116,10 +132,10 @@ def pattern(*, help: str) -> dict:
 
 
 def wholes(least: int, *, help: str) -> dict:
-    """Metadata of a tuple of whole numbers that are at least `least` and rise; "50,75" spells one."""
+    """Metadata of a tuple of whole numbers that are at least `least` and rise; "50,75" spells one, or "50:75"."""
 
     def check(where: str, value: object) -> tuple[int, ...]:
-        parts = [literal(part) for part in value.split(",") if part] if isinstance(value, str) else value
+        parts = [literal(part) for part in re.split("[,:]", value) if part] if isinstance(value, str) else value
         one = whole(least, help="")["check"]
         numbers_ = tuple(one(where, part) for part in (parts if isinstance(parts, tuple | list) else [parts]))
         if list(numbers_) != sorted(set(numbers_)):
@@ -202,6 +218,13 @@ def spelled(value: object) -> str:
         return str(int(value))
     levels = round(value * 255)
     return min(repr(value), f"{levels}/255", key=len) if levels / 255 == value else repr(value)
+
+
+def spellings(values: list) -> list[str]:
+    """`spelled` values, four digits of those that are no multiple of 1/255 if that tells all of them apart."""
+    exact = [spelled(value) for value in values]
+    short = [f"{v:.4g}" if isinstance(v, float) and "/" not in e else e for v, e in zip(values, exact, strict=True)]
+    return short if len(set(short)) == len(set(exact)) else exact
 
 
 def _number(text: str) -> float | int:

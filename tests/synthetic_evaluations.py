@@ -26,6 +26,7 @@ def evaluations(
         "evaluation": evaluation(fragile, label, rng, described, wilson),
         "worst_case": worst_case(fragile, images, rng, described, wilson),
         "minimum_norm": minimum_norm(fragile, images, rng, described, wilson),
+        "boundary_distance": boundary_distance(fragile, images, described),
         "corruptions": corruptions(fragile, images, rng, described, wilson),
         "landscape": landscape(fragile, rng, described),
     }
@@ -102,11 +103,29 @@ def minimum_norm(fragile, images, rng, described, wilson) -> xr.Dataset:
     return described(xr.Dataset(data, names | BOUND | {"image": np.arange(images)}))
 
 
+def boundary_distance(fragile, images, described) -> xr.Dataset:
+    square = np.geomspace(0.5, 2, images) * (1e-4 if fragile else 4e-4) * np.array([1.0, 1.1, 0.1])[:, None]
+    repeats = np.median(square, -1)
+    median = np.array([repeats[:2].mean(), repeats[2]])
+    data = {
+        "square": (("condition", "image"), square),
+        "repeat_median": ("condition", repeats),
+        "median": ("attack", median),
+        "median_interval": (("attack", "bound"), median[:, None] * [0.9, 1.1]),
+    }
+    attacks = {"attack": ["boundary 50 steps", "fmn"]}
+    coords = {"condition": ["boundary 50 steps-1", "boundary 50 steps-2", "fmn"], "image": np.arange(images)}
+    coords |= {"repeat_of": ("condition", ["boundary 50 steps", "boundary 50 steps", "fmn"])}
+    return described(xr.Dataset(data, coords | attacks | BOUND))
+
+
 def corruptions(fragile, images, rng, described, wilson) -> xr.Dataset:
     accuracy = 0.9 - np.outer(np.linspace(0.3, 1, 4), np.linspace(0.1, 0.7, 3)) * (1.0 if fragile else 0.6)
     wrong = (rng.random((4, images)) < (1 - accuracy.mean(1))[:, None]).astype(float)
     error = wrong.mean(1)
     data = {
+        "mean_accuracy": ("severity", accuracy.mean(0)),
+        "mean_accuracy_interval": (("severity", "bound"), wilson(accuracy.mean(0), images)),
         "error_image": (("corruption", "image"), wrong),
         "accuracy": (("corruption", "severity"), accuracy),
         "accuracy_interval": (("corruption", "severity", "bound"), wilson(accuracy, images)),

@@ -104,6 +104,16 @@ def test_it_writes_results_report_and_time(tmp_path):
     assert (tmp_path / "report.html").read_bytes() == page
 
 
+def test_a_preset_is_more_perturbations(tmp_path):
+    asked = ["--preset", "black-box:parts=noise:transfer,points=2", "--surrogate", "twin=mlp,num_classes=10"]
+    run("evaluate", "a=digits_cnn", *SMALL, "--no-doubts", *asked, "--perturb", "fgsm:eps=0.1", "-o", tmp_path)
+    shown = open_results(tmp_path / "results.nc")["a/evaluation/condition"].values.tolist()
+    noise = ["gaussian@0.5", "uniform@0.5", "salt-and-pepper@0.3"]
+    assert shown == ["clean", "fgsm", *noise, "fgsm from twin@0.5"]
+    assert "give --transfer MODEL" in run("evaluate", "a=digits_cnn", *SMALL, "--surrogate", "b=digits_cnn", code=2)
+    assert "points=10" in run("presets")
+
+
 def test_the_loss_around_images_on_demand(tmp_path):
     run(
         "evaluate", "a=digits_cnn", *SMALL, "--no-doubts", "--perturb", "fgsm:eps=0.1", "--landscape", 2, "-o", tmp_path

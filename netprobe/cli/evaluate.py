@@ -18,6 +18,8 @@ netprobe evaluate resnet20@r20.th --normalize imagenet --data cifar10 --perturb 
     --sweep "gaussian std=0,0.05,0.1,0.2" --corruptions 1-5
 netprobe evaluate runs/sparse/best.pt --data cifar10 --limit 1000 --perturb pgd:eps=8/255,eot=20 \\
     --transfer twin=runs/twin/best.pt --transfer robust=resnet18@at.pt
+netprobe evaluate plain=runs/plain-0/best.pt similar=runs/similar-0/best.pt --data cifar10 --limit 1000 \\
+    --preset black-box --surrogate runs/plain-1/best.pt
 netprobe evaluate net.py:make@a.pt --data cifar10 --sweep "weak=pgd:steps=5 eps=2/255,4/255" --no-doubts"""
 TIMING = "timing.csv"
 
@@ -27,8 +29,23 @@ def transferred(named: Mapping[str, Any], sources: Mapping[str, Any], device: st
     from netprobe.perturb import resolve
     from netprobe.perturb.transfer import transfers
 
-    placed = {name: model if device is None else model.to(device) for name, model in sources.items()}
-    return transfers({name: resolve(each) for name, each in named.items()}, placed)
+    return transfers({name: resolve(each) for name, each in named.items()}, _placed(sources, device))
+
+
+def of_preset(
+    spec: str | None, networks: Mapping[str, Any], images: Any, surrogates: Mapping[str, Any], device: str | None
+) -> dict[str, Any]:
+    """The perturbations of the preset that `spec` names; none without."""
+    from netprobe.errors import NetprobeError
+    from netprobe.evaluation import preset
+
+    if spec is None and surrogates:
+        raise NetprobeError("--surrogate is for --preset, such as --preset black-box; elsewhere give --transfer MODEL")
+    return {} if spec is None else preset(spec, networks, images, _placed(surrogates, device))
+
+
+def _placed(models: Mapping[str, Any], device: str | None) -> dict[str, Any]:
+    return {name: model if device is None else model.to(device) for name, model in models.items()}
 
 
 def evaluated(

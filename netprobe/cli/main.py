@@ -16,6 +16,7 @@ from netprobe.cli.options import (
     data_flags,
     errors_as_usage,
     evaluate_flags,
+    evaluation_preset_flags,
     geometry_flags,
     inputs,
     model_flags,
@@ -194,6 +195,7 @@ def compare(
 @perturb_flag
 @sweep_flags
 @evaluate_flags
+@evaluation_preset_flags
 @click.option(
     "--transfer",
     multiple=True,
@@ -210,16 +212,19 @@ def evaluate(
     sweep: tuple[str, ...],
     corruptions: str | None,
     transfer: tuple[str, ...],
+    preset: str | None,
+    surrogate: tuple[str, ...],
     landscape: int,
     **options: Any,
 ) -> None:
-    from netprobe.cli.evaluate import evaluated, transferred
+    from netprobe.cli.evaluate import evaluated, of_preset, transferred
     from netprobe.cli.sweeps import all_perturbations
     from netprobe.outcome import draw
 
-    sources = _loaded(transfer, {name: options[name] for name in LOADING})
+    sources, surrogates = (_loaded(each, {name: options[name] for name in LOADING}) for each in (transfer, surrogate))
     networks, images = _models_and_data(models, options)
-    named = all_perturbations(perturbations, sweep, corruptions, images.shape)
+    whole = of_preset(preset, networks, images, surrogates, options["device"])
+    named = all_perturbations(perturbations, sweep, corruptions, images.shape, whole)
     named |= transferred(named, sources, options["device"])
     tree = evaluated(networks, images, named, out, landscape, options)
     _show(tree, draw(tree, out))
@@ -401,6 +406,28 @@ def report(results: str, out: str | None) -> None:
 
 
 @main.command()
+@click.argument("results", type=click.Path(exists=True, dir_okay=False))
+@click.option("-o", "--out", help="folder for results, figures and report; by default `seeds` beside RESULTS")
+@errors_as_usage
+def seeds(results: str, out: str | None) -> None:
+    """Average the models of a results.nc over seeds: NAME-0, NAME-1, ... become one, NAME.
+
+    Intervals are then t intervals over trainings, and groups are compared with each other.
+
+    \b
+    netprobe evaluate plain-0=a.pt plain-1=b.pt similar-0=c.pt similar-1=d.pt --data cifar10 -o out/
+    netprobe seeds out/results.nc
+    """
+    from netprobe.outcome import REPORT, write
+    from netprobe.seeds import over_seeds
+    from netprobe.store import open_results
+
+    tree, folder = over_seeds(open_results(results)), Path(out or Path(results).parent / "seeds")
+    write(tree, folder)
+    _show(tree, folder / REPORT)
+
+
+@main.command()
 @click.argument("parts", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @click.option("-o", "--out", default="runs/merged", show_default=True, help="folder for results.nc")
 @errors_as_usage
@@ -412,6 +439,21 @@ def merge(parts: tuple[str, ...], out: str) -> None:
     tree = join(parts).compute()
     save_results(tree, Path(out) / "results.nc")
     _show(tree, Path(out) / "results.nc")
+
+
+@main.command()
+def presets() -> None:
+    """List the presets of `netprobe evaluate` and their settings.
+
+    A preset is written NAME:SETTING=VALUE,...; several values of one setting have colons between. For example:
+
+    \b
+    black-box
+    black-box:parts=noise:boundary,boundary_steps=50:5000,repeats=1
+    """
+    from netprobe.evaluation.presets import PRESETS
+
+    _list_settings(PRESETS)
 
 
 @main.command()

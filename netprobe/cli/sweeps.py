@@ -51,15 +51,20 @@ def _join(found: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 
 def all_perturbations(
-    perturb: Iterable[str], sweep: Iterable[str], corruptions: str | None, shape: tuple[int, ...]
+    perturb: Iterable[str],
+    sweep: Iterable[str],
+    corruptions: str | None,
+    shape: tuple[int, ...],
+    preset: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What --perturb, --sweep and --corruptions ask for, by name; without any of them, what --perturb takes alone.
+    """What --perturb, --sweep, --corruptions and --preset ask for, by name; without any, what --perturb takes alone.
 
-    `shape` is that of an input: images without colour have fewer corruptions.
+    `shape` is that of an input: images without colour have fewer corruptions. `preset` is what it comes to.
     """
-    asked = tuple(perturb)
-    found: dict[str, Any] = dict(named_perturbations(asked)) if asked or not (sweep or corruptions) else {}
+    asked, more = tuple(perturb), sweep or corruptions or preset
+    found: dict[str, Any] = dict(named_perturbations(asked)) if asked or not more else {}
     _join(found, swept(sweep))
+    _join(found, preset or {})
     if chosen := severities(corruptions):
         from netprobe.evaluation import corruptions as every
 

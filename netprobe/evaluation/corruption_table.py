@@ -19,6 +19,8 @@ def corruption_table(
 ) -> xr.Dataset | None:
     """/<model>/corruptions: accuracy(corruption, severity), and error(corruption), 1 minus its mean over severities.
 
+    `mean_accuracy` (severity) is the mean of `accuracy` over corruptions, for curves.
+
     `error_image` (corruption, image) is what `error` is the mean of, so that models can be compared image by image.
 
     `mean_error` is the mean of `error` over corruptions; divided corruption by corruption by the error of a baseline
@@ -37,12 +39,16 @@ def corruption_table(
     both = "corruption severity"
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = variable(both, right / known, "accuracy", "1", "share of images classified as labelled")
+    right_image = np.where((outcome >= 0).all(0), (outcome == 1).mean(0), np.nan)  # (severity, image), over corruptions
+    average = variable("severity", right_image.mean(-1), "mean accuracy", "1", "mean of the accuracy over corruptions")
     error = variable("corruption", wrong.mean(-1), "error", "1", "1 minus accuracy, mean over severities")
     mean = variable("", wrong.mean(), "mean error", "1", "mean of the error over corruptions")
     images = "bootstrap over images"
     found = {
         "accuracy": accuracy,
         "accuracy_interval": interval(both, wilson_intervals(right, known), accuracy, "Wilson score interval"),
+        "mean_accuracy": average,
+        "mean_accuracy_interval": interval("severity", bootstrap_interval(right_image), average, images),
         "error_image": variable("corruption image", wrong, "error", "1", "share of severities at which it is wrong"),
         "error": error,
         "error_interval": interval("corruption", bootstrap_interval(wrong), error, images),

@@ -17,6 +17,7 @@ from netprobe.data import Data
 from netprobe.data import load as load_data
 from netprobe.errors import unknown
 from netprobe.evaluation.archive import Archive
+from netprobe.evaluation.boundary_distance import boundary_distances
 from netprobe.evaluation.comparison import comparison
 from netprobe.evaluation.conditions import Condition, conditions_of
 from netprobe.evaluation.corruption_table import corruption_table
@@ -65,6 +66,7 @@ def evaluate(
                                 `datasets.PER_IMAGE`
         /<model>/worst_case     for every budget (norm, eps): which images stand against all attacks, what broke others
         /<model>/minimum_norm   of attacks that look for the nearest error: norms, success, mean and median
+        /<model>/boundary_distance  of those in L2: squared distances per coordinate, medians over images and repeats
         /<model>/corruptions    of common corruptions: accuracy(corruption, severity), error(corruption), mean error
     and for all of them
         /comparison             paired differences of accuracy between models
@@ -153,6 +155,7 @@ def _tree(
         groups[f"/{name}/evaluation"] = evaluation(own, conditions, label, runner.models[name])
         groups[f"/{name}/worst_case"] = worst_case(own, conditions, label)
         groups[f"/{name}/minimum_norm"] = minimum_norms(own, conditions, label)
+        groups[f"/{name}/boundary_distance"] = boundary_distances(own, conditions, label, runner.data.shape)
         groups[f"/{name}/corruptions"] = corruption_table(own, conditions, label)
     groups["/comparison"] = comparison(tables, conditions, label)
     groups["/doubts"] = doubted

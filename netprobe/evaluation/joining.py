@@ -13,7 +13,7 @@ from netprobe.evaluation.evaluating import Interrupted, evaluate
 from netprobe.groups import COMPARISON
 from netprobe.store import provenance, stamped
 
-PER_MODEL = ("evaluation", "worst_case", "minimum_norm", "corruptions")
+PER_MODEL = ("evaluation", "worst_case", "minimum_norm", "boundary_distance", "corruptions")
 
 
 def join(

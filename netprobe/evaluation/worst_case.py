@@ -10,7 +10,7 @@ import xarray as xr
 from netprobe.evaluation.conditions import CLEAN, Condition
 from netprobe.evaluation.datasets import correct_of, share
 from netprobe.evaluation.running import Table
-from netprobe.fields import spelled
+from netprobe.fields import spellings
 from netprobe.metrics.base import variable
 
 SLACK = 1e-6
@@ -44,13 +44,19 @@ def worst_case(tables: Mapping[str, Table], conditions: Sequence[Condition], lab
         "worst_accuracy_interval": accuracy["_interval"],
     }
     coords = {
-        "budget": ("budget", [f"{SYMBOLS.get(norm, norm)} {spelled(eps)}" for norm, eps in budgets]),
+        "budget": ("budget", _names(budgets)),
         "norm": ("budget", [norm for norm, _ in budgets]),
         "eps": ("budget", [eps for _, eps in budgets]),
         "image": np.arange(len(label)),
         "bound": ["low", "high"],
     }
     return xr.Dataset(found, coords)
+
+
+def _names(budgets: Sequence[tuple[str, float]]) -> list[str]:
+    """Such as "L∞ 8/255"."""
+    texts = spellings([eps for _, eps in budgets])
+    return [f"{SYMBOLS.get(norm, norm)} {text}" for (norm, _), text in zip(budgets, texts, strict=True)]
 
 
 def _order(budget: tuple[str, float]) -> tuple[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from abc import abstractmethod
 from collections.abc import Callable
@@ -11,17 +12,21 @@ from types import ModuleType
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
 from netprobe.fields import choice, real, whole
+from netprobe.perturb.attacked import Attacked
+from netprobe.perturb.frozen import frozen
 from netprobe.perturb.libraries import UnitBox, library_seed, needed
 from netprobe.perturb.minimum_norm import FoolboxAttack, run
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import ImageGenerator, normal, select, uniform
+from netprobe.perturb.standing import predict_all
 from netprobe.perturb.start_points import Classify, Starts, blended_noise, nearest
 
 STARTS = ("noise", "nearest")
+CLASSES = ("label", "prediction")
 QUERIES = 256
 """Decisions asked for in one forward pass."""
 
@@ -33,9 +38,14 @@ class DecisionAttack(FoolboxAttack):
     start="noise": the image blended with uniform noise until its class changes. start="nearest": the nearest image
     that the model classifies as something else, out of those given by `with_pool`. An image without a start is a
     failure. `forwards` counts decisions, those for the start included; of a pool every image bears its share.
+
+    away_from="label": images that the model gets wrong are left as they are. away_from="prediction": every image is
+    carried away from what the model says of it, right or wrong, since who sees decisions alone knows no label; the
+    attack has fooled the model where its class has changed.
     """
 
     start: str = field(default="noise", metadata=choice(STARTS, help="where to begin"))
+    away_from: str = field(default="label", metadata=choice(CLASSES, help="the class that is to change"))
 
     def with_pool(self, pool: object) -> DecisionAttack:
         """A copy that takes its starts from `pool`: (M, ...) images, or data that has them as `inputs`.
@@ -45,6 +55,18 @@ class DecisionAttack(FoolboxAttack):
         attack = copy.copy(self)
         object.__setattr__(attack, "_pool", getattr(pool, "inputs", pool))
         return attack
+
+    def fool(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None, **settings: object
+    ) -> Attacked:
+        """As of every attack (`StandingAttack.fool`), away from the class of `away_from`."""
+        if self.away_from == "label":
+            return super().fool(model, x, y, generator=generator, **settings)
+        self.check_inputs(x)
+        with frozen(model):
+            said = predict_all(model, x, settings.get("slots") or len(x)).argmax(1)
+        found = super().fool(model, x, said, generator=generator, **settings)
+        return dataclasses.replace(found, forwards=found.forwards + 1)
 
     @abstractmethod
     def walk(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from netprobe.enrolled import Enrolled
 from netprobe.errors import NetprobeError, unknown
-from netprobe.fields import assignments, literal, refuse_unknown, spelled
+from netprobe.fields import assignments, literal, refuse_unknown, spelled, spellings
 from netprobe.perturb.apgd import APGD, TargetedAPGD
 from netprobe.perturb.autoattack import AutoAttack
 from netprobe.perturb.base import Perturbation
@@ -147,7 +147,7 @@ def sweep(perturbation: Perturbation | str, **settings: Iterable) -> dict[str, P
         raise NetprobeError(f"{setting} is given twice, in {perturbation!r} and as what is varied")
     steps = [_build(cls, base | {setting: literal(v) if isinstance(v, str) else v}) for v in values]
     prefix = "" if setting == cls.strength else f"{setting}="
-    labels = _labels([getattr(step, setting) for step in steps])
+    labels = spellings([getattr(step, setting) for step in steps])
     if len(set(labels)) < len(labels):
         raise NetprobeError(f"sweep has values that occur twice: {', '.join(labels)}")
     return {f"{cls.name}@{prefix}{label}": step for label, step in zip(labels, steps, strict=True)}
@@ -173,12 +173,6 @@ def _build(cls: type[Perturbation], settings: Mapping[str, object]) -> Perturbat
             f"{cls.name} needs its {cls.strength}: for instance {cls.name}:{cls.strength}={cls.example}"
         )
     return cls(**settings)
-
-
-def _labels(values: list) -> list[str]:
-    exact = [spelled(value) for value in values]
-    short = [f"{v:.4g}" if isinstance(v, float) and "/" not in e else e for v, e in zip(values, exact, strict=True)]
-    return short if len(set(short)) == len(set(exact)) else exact
 
 
 def _qualified(perturbation: Callable) -> str:

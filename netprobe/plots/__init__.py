@@ -6,11 +6,13 @@ from netprobe.plots.activation_planes import plot_activation_planes
 from netprobe.plots.alpha import plot_alpha
 from netprobe.plots.batch_norm import plot_batch_norm
 from netprobe.plots.batch_norm_drift import plot_batch_norm_drift
+from netprobe.plots.boundary_distance import plot_boundary_distance
 from netprobe.plots.cka import plot_cka
 from netprobe.plots.cka_matrix import plot_cka_matrix
 from netprobe.plots.code_steps import plot_code_steps
 from netprobe.plots.correlation_change import plot_correlation_change
 from netprobe.plots.correlation_shift import plot_correlation_shift
+from netprobe.plots.corruption_accuracy import plot_corruption_accuracy
 from netprobe.plots.corruption_error import plot_corruption_error
 from netprobe.plots.corruption_table import plot_corruption_table
 from netprobe.plots.critical_distances import plot_critical_distances
@@ -46,6 +48,7 @@ from netprobe.plots.relative_accuracy import plot_relative_accuracy
 from netprobe.plots.robustness_curve import plot_robustness_curve
 from netprobe.plots.rsa import plot_rsa
 from netprobe.plots.settling import plot_settling
+from netprobe.plots.severity_curve import plot_severity_curve
 from netprobe.plots.similarity_joint import plot_similarity_joint
 from netprobe.plots.similarity_matrices import plot_similarity_matrices
 from netprobe.plots.singular_values import plot_singular_values
@@ -66,11 +69,13 @@ __all__ = [
     "plot_alpha",
     "plot_batch_norm",
     "plot_batch_norm_drift",
+    "plot_boundary_distance",
     "plot_cka",
     "plot_cka_matrix",
     "plot_code_steps",
     "plot_correlation_change",
     "plot_correlation_shift",
+    "plot_corruption_accuracy",
     "plot_corruption_error",
     "plot_corruption_table",
     "plot_critical_distances",
@@ -105,6 +110,7 @@ __all__ = [
     "plot_robustness_curve",
     "plot_rsa",
     "plot_settling",
+    "plot_severity_curve",
     "plot_similarity_joint",
     "plot_similarity_matrices",
     "plot_singular_values",

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from netprobe.plots.drawing import canvas, heading, look, name_ticks, plain, styled, whiskers
-from netprobe.plots.reading import conditions, label, measured, select, tabled
+from netprobe.plots.reading import label, measured, select, told
 
 
 @styled
@@ -24,12 +24,11 @@ def plot_accuracy(
     """Share of images classified correctly, clean and under each perturbation, with Wilson 95 % intervals.
 
     The axis always runs from 0 to 100 %. `metric` is "accuracy" for what `npb.probe` returns, "evaluation" for what
-    `npb.evaluate` does; of the latter, corruptions
-    and minimum norms are left to their own plots. Other parameters as for
-    `plot_psr`. Returns the Axes.
+    `npb.evaluate` does; of the latter, corruptions and minimum norms are left to their own plots, and of more than 16
+    conditions the strongest of each sweep are shown. Other parameters as for `plot_psr`. Returns the Axes.
     """
     every = measured(results, metric, models)
-    shown = [each for each in conditions(every[0].data, "condition") if each.name not in tabled(every[0].data)]
+    shown = told(every[0].data)
     ax = canvas(ax)
     handles = []
     for number, entry in enumerate(select(every, condition=[each.name for each in shown])):

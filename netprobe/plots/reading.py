@@ -13,7 +13,8 @@ import xarray as xr
 from netprobe.errors import NetprobeError, unknown
 from netprobe.groups import NOT_A_MODEL
 
-OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "corruptions", "landscape")  # what `npb.evaluate` gives
+# What `npb.evaluate` gives.
+OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "boundary_distance", "corruptions", "landscape")
 # What `npb.fit`, `npb.training.partial.sweep` and the analyses of defenses give.
 OF_TRAINING = ("history", "partial", "polarization", "firing", "prototypes", "settling", "lateral")
 OF_REPRESENTATIONS = ("similarity", "rsa", "cka_matrix")  # what `netprobe similarity` gives
@@ -25,12 +26,13 @@ DRAWN = {
     "accuracy": ("accuracy",),
     "batch_norm": ("running_mean", "running_variance", "gamma", "beta"),
     "batch_norm_drift": ("mean_shift", "log_variance_ratio", "symmetric_kl"),
+    "boundary_distance": ("median", "repeat_median", "repeat_of"),
     "cka": ("cka",),
     "cka_matrix": ("cka", "other_site"),
     "correlation": ("shift", "shift_per_pair"),
     "corruptions": ("accuracy", "error"),
     "distances": ("distance", "censored", "median", "eps", "relative_accuracy", "clean_accuracy"),
-    "evaluation": ("accuracy", "margin"),
+    "evaluation": ("accuracy", "mean_loss"),
     "filters": ("hoyer", "hoyer_filter"),
     "firing": ("frequency", "always", "even"),
     "frequency_gains": ("gain", "group_gain", "centroid"),
@@ -77,6 +79,9 @@ _GIVEN_BY = {
     "plane": "decision_plane",
     **dict.fromkeys(OF_WEIGHTS, "weights.analyse"),
 }
+
+
+MANY = 16  # conditions that a reader takes in one by one
 
 
 class Measured(NamedTuple):
@@ -251,6 +256,14 @@ def tabled(data: xr.Dataset) -> set[str]:
     if "role" not in data.coords:
         return set()
     return set(data["condition"].values[np.isin(data["role"].values.astype(str), ("corruption", "minimum norm"))])
+
+
+def told(data: xr.Dataset) -> list[Condition]:
+    """The conditions of an evaluation to tell one by one: those not `tabled`; of many, the strongest of each sweep."""
+    elsewhere = tabled(data)
+    every = [each for each in conditions(data, "condition") if each.name not in elsewhere]
+    strongest = strongest_of_families(data, "condition") if len(every) > MANY else None
+    return [each for each in every if strongest is None or each.name in strongest]
 
 
 def sweep(data: xr.Dataset, family: str | None = None, dim: str = "perturbation", base: str | None = None) -> list[str]:

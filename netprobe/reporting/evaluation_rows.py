@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import xarray as xr
 
 from netprobe.groups import COMPARISON, DOUBTS
-from netprobe.plots.reading import conditions, models_with, pick, tabled
+from netprobe.plots.reading import models_with, pick, told
 from netprobe.reporting.estimates import Estimate, number
 from netprobe.reporting.rows import Row, every_model, read
 
@@ -32,6 +32,11 @@ def evaluation_rows(results: xr.DataTree) -> Iterator[Row]:
     for name in every[0].data["condition"].values if every else []:
         estimates = {e.model: read(e, "median", condition=str(name)) for e in every}
         yield Row(f"Median minimum norm, {name}", "larger: errors are farther away", "", 3, estimates)
+    every = every_model(results, "boundary_distance")
+    for name in every[0].data["attack"].values if every else []:
+        estimates = {e.model: read(e, "median", attack=str(name)) for e in every}
+        quantity = f"Squared distance to the boundary per coordinate, {name}"
+        yield Row(quantity, "larger: the boundary is farther away", "", 6, estimates)
     if every := every_model(results, "corruptions"):
         estimates = {e.model: read(e, "mean_error", 100) for e in every}
         yield Row("Mean error under corruptions", "lower: more images correct", "%", 1, estimates)
@@ -39,29 +44,37 @@ def evaluation_rows(results: xr.DataTree) -> Iterator[Row]:
 
 def _accuracy(results: xr.DataTree) -> Iterator[Row]:
     every = every_model(results, "evaluation")
-    for each in conditions(every[0].data, "condition") if every else []:
-        if each.name not in tabled(every[0].data):
-            name = "clean" if each.name == "clean" else f"under {each}"
-            estimates = {e.model: read(e, "accuracy", 100, condition=each.name) for e in every}
-            yield Row(f"Accuracy, {name}", "higher: more images correct", "%", 1, estimates)
+    for each in told(every[0].data) if every else []:
+        name = "clean" if each.name == "clean" else f"under {each}"
+        estimates = {e.model: read(e, "accuracy", 100, condition=each.name) for e in every}
+        yield Row(f"Accuracy, {name}", "higher: more images correct", "%", 1, estimates)
 
 
 def evaluated(results: xr.DataTree, one: str, other: str) -> Iterator[str]:
-    """The paired differences of accuracy, other minus one, but of what has a table of its own."""
+    """The paired differences of accuracy, other minus one, of the conditions that are told one by one."""
     if COMPARISON not in results.children:
         return
     data = results[COMPARISON].to_dataset()
     pairs = list(zip(data["model"].values, data["reference"].values, strict=True))
-    left = [str(name) for name in data["condition"].values if name not in tabled(data)]
-    for name in left if (other, one) in pairs else []:
-        chosen = pick(data.isel(pair=pairs.index((other, one))), condition=name)
-        under = conditions(chosen, "condition")[0]
+    for under in told(data) if (other, one) in pairs else []:
+        name, chosen = under.name, pick(data.isel(pair=pairs.index((other, one))), condition=under.name)
         low, high = (100 * float(bound) for bound in chosen["difference_interval"].values)
-        difference = Estimate(100 * float(chosen["difference"]), low, high)
+        difference = Estimate(100 * float(chosen["difference"]), low, high).write(1, "points")
+        said = _of_images if "only_model" in chosen else _of_trainings
         zero = "includes" if low <= 0 <= high else "excludes"
         yield (
-            f"{'Clean' if name == 'clean' else f'Under {under}'}: {other} alone is right "
-            f"{number(float(chosen['only_model']), 0)} times and {one} alone "
-            f"{number(float(chosen['only_reference']), 0)} times, a paired difference of "
-            f"{difference.write(1, 'points')}; the interval {zero} zero."
+            f"{'Clean' if name == 'clean' else f'Under {under}'}: "
+            f"{said(chosen, one, other, difference)}; the interval {zero} zero."
         )
+
+
+def _of_images(chosen: xr.Dataset, one: str, other: str, difference: str) -> str:
+    return (
+        f"{other} alone is right {number(float(chosen['only_model']), 0)} times and {one} alone "
+        f"{number(float(chosen['only_reference']), 0)} times, a paired difference of {difference}"
+    )
+
+
+def _of_trainings(chosen: xr.Dataset, one: str, other: str, difference: str) -> str:
+    trainings = f"{int(chosen['reference_trainings'])} trainings of {one} and {int(chosen['trainings'])} of {other}"
+    return f"a difference of {difference} over {trainings}"

@@ -73,9 +73,18 @@ def _minimum_norm(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     yield Figure("Norms of the smallest perturbations found", partial(plots.plot_minimum_norm, results, models=models))
 
 
+def _boundary_distance(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    draw = partial(plots.plot_boundary_distance, results, models=models)
+    yield Figure("Squared distances to the decision boundary", draw)
+
+
 def _corruptions(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     caption = "Accuracy under each corruption and severity"
     yield Figure(caption, partial(plots.plot_corruption_table, results, models=models))
+    if results[models[0]]["corruptions"].sizes["severity"] > 1:
+        draw = partial(plots.plot_severity_curve, results, models=models)
+        yield Figure("Accuracy against severity, mean over corruptions", draw)
+        yield Figure("Accuracy at one severity", partial(plots.plot_corruption_accuracy, results, models=models))
     options = {"models": models} | ({"baseline": models[0]} if len(models) > 1 else {})
     against = f", relative to {models[0]}" if len(models) > 1 else ""
     yield Figure(f"Corruption error{against}", partial(plots.plot_corruption_error, results, **options))
@@ -299,10 +308,11 @@ SECTIONS = (
         "evaluation",
         "Accuracy under perturbations",
         "Each point is the share of the images that a model classifies correctly on what the attack made of them for "
-        "that very model; the line or band is the Wilson 95 % interval. It says how far the share may be off because "
-        "only so many images were tried, not how much a stronger attack would take away: for that read the verdict "
-        "and the doubts. Under an attack that works, a curve falls to 0 as eps grows. Differences between models are "
-        "paired on the same images, in the verdict. Every image's outcome, loss, margin and cost is in results.nc.",
+        "that very model; the line or band is the Wilson 95 % interval, which tells how far the share may be off with "
+        "so many images, or, of groups of trainings, the t interval over them. Neither tells how much "
+        "a stronger attack would take away: for that read the verdict and the doubts. Under an attack that works, a "
+        "curve falls to 0 as eps grows. Differences between models are paired on the same images, in the verdict. "
+        "Every image's outcome, loss, margin and cost is in results.nc.",
         _evaluation,
         Numbers("accuracy", "condition", 3),
         ("accuracy", "mean_loss", "images"),
@@ -329,6 +339,19 @@ SECTIONS = (
         ("mean", "median", "success"),
     ),
     Section(
+        "boundary_distance",
+        "Distance to the decision boundary",
+        "The mean square of the smallest perturbation that was found, ||x′ − x||² / d over the d numbers of an image: "
+        "the median over images, and of an attack that was repeated with other noise the mean of the medians. The "
+        "interval is a bootstrap over images; small points are single repeats. An image that withstood the attack "
+        "counts as farther than all others. Larger is more robust only if the attack came near the boundary: a "
+        "decision-based attack of few steps measures where it started, so compare models by it and nothing else, and "
+        "run it longer to see whether their order holds.",
+        _boundary_distance,
+        Numbers("median", "attack", 6),
+        ("median", "repeat_median"),
+    ),
+    Section(
         "corruptions",
         "Common corruptions",
         "Accuracy under the corruptions of ImageNet-C and CIFAR-10-C, made afresh for these images. Nobody looks for "
@@ -336,7 +359,7 @@ SECTIONS = (
         "corruption by corruption, and the mean of these ratios is the mean corruption error (mCE).",
         _corruptions,
         Numbers("error", "corruption", 3),
-        ("error", "mean_error"),
+        ("error", "mean_error", "mean_accuracy"),
     ),
     Section(
         "landscape",

@@ -62,7 +62,9 @@ METRIC = {
 OF_FRONT_ENDS = {
     "plot_accuracy_by_steps",
     "plot_activation_planes",
+    "plot_boundary_distance",
     "plot_code_steps",
+    "plot_corruption_accuracy",
     "plot_dictionary_atoms",
     "plot_frequency_gains",
     "plot_front_end_filters",
@@ -76,6 +78,7 @@ OF_FRONT_ENDS = {
     "plot_prototypes",
     "plot_polarizing_bumps",
     "plot_quantiser_surrogates",
+    "plot_severity_curve",
     "plot_spectrum_maps",
 }  # with tests of their own
 SHARED_SITES = ("plot_psr_ridge", "plot_firing", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")

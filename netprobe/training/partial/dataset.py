@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from netprobe.metrics.base import interval, variable
 from netprobe.training.partial.codes import ADVERSARIAL, NATURAL, Code
 from netprobe.training.partial.layers import END, Layer
 from netprobe.training.partial.units import Cell, Unit, Whole
-from netprobe.uncertainty import LEVEL, wilson
+from netprobe.uncertainty import t_interval, wilson
 
 LEARNT = 0.05
 """A network has converged if its clean accuracy is this much of the way from chance to 1, or more."""
@@ -150,12 +149,4 @@ def _mean(name: str, dim: str, per_seed: xr.DataArray, *about: str) -> dict[str,
     rows = per_seed.transpose(dim, "seed").values
     known = [row[np.isfinite(row)] for row in rows]
     mean = variable(dim, [row.mean() if row.size else np.nan for row in known], *about)
-    return {name: mean, f"{name}_interval": interval(dim, [*map(_t_interval, known)], mean, "Student t over seeds")}
-
-
-def _t_interval(values: np.ndarray) -> tuple[float, float]:
-    """NaN for fewer than two seeds."""
-    if len(values) < 2:
-        return np.nan, np.nan
-    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return values.mean() - half, values.mean() + half
+    return {name: mean, f"{name}_interval": interval(dim, [*map(t_interval, known)], mean, "Student t over seeds")}
