@@ -17,6 +17,8 @@ SAMPLE = 4096
 """Pairs by which the share that is kept is estimated."""
 FEW = 0.02
 """Share of kept pairs below which they are listed, 8 bytes each, rather than met by chance."""
+BLOCK = 1024
+"""Candidates that are looked at together: many small operations once for many steps."""
 PASSES = 1 << 20
 """Keys of permutations for one seed."""
 
@@ -37,15 +39,15 @@ class PairStream:
     keeps the cursor can go on from it. All pairs are candidates, and those that are not kept are passed over; where
     fewer than 2 % are kept, those alone are, found once by looking at all pairs.
 
-    State: for a list 8 bytes a kept pair, at most 2 % of all; else none beside that of `similarity`.
+    State: a block of candidates; for a list 8 bytes a kept pair, at most 2 % of all; and that of `similarity`.
     """
 
     def __init__(self, similarity: PixelSimilarity, chosen: SimilarityRange, seed: int) -> None:
         self.similarity, self.chosen, self.seed = similarity, chosen, seed
         self._listed: tuple[Tensor, Tensor] | None = None
+        self._latest: tuple[int, tuple[Tensor, Tensor, Tensor, Tensor]] | None = None
         self.count = pair_count(len(similarity))
-        self.share = self._estimated_share()
-        if self.share < FEW:
+        if self._estimated_share() < FEW:
             self._list()
 
     def _estimated_share(self) -> float:
@@ -54,7 +56,7 @@ class PairStream:
 
     def _list(self) -> None:
         self._listed = self.similarity.kept_pairs(self.chosen)
-        self.count, self.share = len(self._listed[0]), 1.0
+        self.count = len(self._listed[0])
         if not self.count:
             raise NetprobeError(
                 f"none of the pairs of {len(self.similarity):,} images is kept ({self.chosen}): "
@@ -72,15 +74,23 @@ class PairStream:
         return Pairs(first, second, target, cursor)
 
     def _some(self, cursor: int, most: int) -> Pairs:
-        """Up to `most` kept pairs among the next candidates."""
-        met = 1 + int(1.2 * most / max(self.share, FEW))
-        first, second, values = self._candidates(cursor, met)
-        kept = self.chosen.keeps(values).nonzero()[:most, 0]
-        passed = int(kept[-1]) + 1 if len(kept) == most else met
-        return Pairs(first[kept], second[kept], self.chosen.targets(values[kept]), cursor + passed)
+        """Up to `most` kept pairs of the block of candidates that `cursor` is in."""
+        number, begun = divmod(cursor, BLOCK)
+        first, second, target, kept = self._block(number)
+        at = kept[kept >= begun][:most]
+        passed = int(at[-1]) + 1 if len(at) == most else BLOCK
+        return Pairs(first[at], second[at], target[at], number * BLOCK + passed)
+
+    def _block(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Candidates: the places of two images each, their targets; and which are kept. The latest is remembered."""
+        if self._latest is None or self._latest[0] != number:
+            first, second, values = self._candidates(number * BLOCK, BLOCK)
+            kept = self.chosen.keeps(values).nonzero()[:, 0]
+            self._latest = number, (first, second, self.chosen.targets(values), kept)
+        return self._latest[1]
 
     def _candidates(self, cursor: int, met: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The candidates from `cursor` on, at the ends of two images each, and their similarities."""
+        """The candidates from `cursor` on: the places of two images each, and their similarities."""
         places, parts = torch.arange(cursor, cursor + met), []
         for turn in range(cursor // self.count, (cursor + met - 1) // self.count + 1):
             within = places[places // self.count == turn] % self.count
