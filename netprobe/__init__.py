@@ -63,6 +63,7 @@ _PUBLIC = {
     "netprobe.probing": ["Interrupted", "gather", "merge", "probe"],
     "netprobe.recipes": ["Recipe"],
     "netprobe.reporting": ["report"],
+    "netprobe.reporting.verdict": ["verdict"],
     "netprobe.representations.alignment": ["cka_matrix"],
     "netprobe.representations.matrices": ["similarity_matrices"],
     "netprobe.representations.pixels": ["PixelSimilarity"],

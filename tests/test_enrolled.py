@@ -62,13 +62,13 @@ assert model.netprobe_source["defense"] == {"defense": "smooth-labels", "eps": 0
 assert "centred" in trained.history
 tree = npb.probe(model, data, {"dark": "darken:by=0.2"}, "energy", preflight=False, progress=False,
                  partial=f"{sys.argv[1]}/partial.pt")
-assert tree["ConvNet/energy/energy"].dims == ("condition", "site")
+assert tree["ConvNet/energy/energy"].dims == ("perturbation", "site")
 assert npb.merge([f"{sys.argv[1]}/partial.pt"]).compute().identical(tree)
 assert "energy" in METRICS and list(METRICS)[-1] == "energy" and len(METRICS) == len(METRICS.ours) + 1
 
 from click.testing import CliRunner
 from netprobe.cli import main
-for verb, line in {"perturbations": "darken: x' = ", "metrics": "energy: Mean square", "defenses": "smooth-labels: ",
+for verb, line in {"perturbations": "darken: x' = ", "metrics": "energy: E = mean", "defenses": "smooth-labels: ",
                    "regularisers": "centred: "}.items():
     assert f"\\n{line}" in CliRunner().invoke(main, [verb]).output, verb
 """

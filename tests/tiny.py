@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -13,32 +12,28 @@ from torch import Tensor, nn
 import netprobe as npb
 from netprobe import data as npdata
 from netprobe.metrics import Metric
+from netprobe.testing.comparing import assert_same, variables
+from netprobe.testing.metrics import QUIET
+from netprobe.testing.samples import ConvNet, images, lookup, seeded, shifted, unchanged
 
-QUIET = {"preflight": False, "progress": False}
-
-
-def images(n: int = 20, shape: tuple[int, ...] = (3, 6, 5), classes: int = 4, seed: int = 0) -> npdata.Data:
-    """`n` random images, every axis of another length."""
-    generator = torch.Generator().manual_seed(seed)
-    return npdata.load((torch.rand(n, *shape, generator=generator), torch.arange(n) % classes))
-
-
-class ConvNet(nn.Module):
-    """Two convolutions and a head; in-place ReLUs, which overwrite what the convolutions returned."""
-
-    def __init__(self, channels: int = 3, classes: int = 4, width: int = 7, offset: float = 0.0) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3)
-        self.relu1 = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(width, width - 1, 2)
-        self.relu2 = nn.ReLU(inplace=True)
-        self.head = nn.Linear(width - 1, classes)
-        self.conv1.bias.data += offset
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu1(self.conv1(x))
-        x = self.relu2(self.conv2(x))
-        return self.head(x.mean((2, 3)))
+__all__ = [
+    "QUIET",
+    "ConvNet",
+    "Recurrent",
+    "Tokens",
+    "affine",
+    "assert_same",
+    "channel_rows",
+    "images",
+    "lookup",
+    "probed",
+    "recorded",
+    "seeded",
+    "shifted",
+    "unchanged",
+    "units",
+    "variables",
+]
 
 
 class Recurrent(nn.Module):
@@ -71,13 +66,6 @@ class Tokens(nn.Module):
         return self.head(x.mean(1 if self.batch_first else 0))
 
 
-def seeded(build: Callable[..., nn.Module], *args, seed: int = 0, **kwargs) -> nn.Module:
-    """`build(...)` with weights that depend on `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(*args, **kwargs)
-
-
 def affine(weight: Tensor, bias: Tensor | float = 0.0) -> nn.Linear:
     """A linear layer with these weights (out, in), float64."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
@@ -85,26 +73,6 @@ def affine(weight: Tensor, bias: Tensor | float = 0.0) -> nn.Linear:
         layer.weight.copy_(weight)
         layer.bias.copy_(torch.as_tensor(bias))
     return layer
-
-
-def shifted(data: npdata.Data, size: float = 0.1, seed: int = 5) -> Tensor:
-    """Inputs near those of `data`, in [0, 1]."""
-    noise = torch.randn(data.inputs.shape, generator=torch.Generator().manual_seed(seed))
-    return (data.inputs + size * noise).clamp(0, 1)
-
-
-def lookup(inputs: Tensor) -> Callable[..., Tensor]:
-    """The perturbation whose result for image i of the data set is `inputs[i]`."""
-
-    def stored(model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        return inputs[generator.images].to(x)
-
-    return stored
-
-
-def unchanged(model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-    """The perturbation that changes nothing."""
-    return x
 
 
 def probed(
@@ -143,26 +111,3 @@ def units(activations: np.ndarray) -> np.ndarray:
 def channel_rows(activations: np.ndarray) -> np.ndarray:
     """(image * location, channel) of an (image, channel, ...) array, float64."""
     return np.moveaxis(activations, 1, -1).reshape(-1, activations.shape[1]).astype(np.float64)
-
-
-def variables(tree: xr.DataTree) -> Iterator[tuple[str, xr.DataArray]]:
-    """Every data variable of every group, by path."""
-    for node in tree.subtree:
-        for name, values in node.data_vars.items():
-            yield f"{node.path}/{name}", values
-
-
-def assert_same(actual: xr.DataTree, expected: xr.DataTree, rtol: float = 0.0) -> None:
-    """The same variables, dims and coordinates, and numbers that agree to `rtol` of the variable's largest."""
-    assert dict(variables(actual)).keys() == dict(variables(expected)).keys()
-    for path, wanted in variables(expected):
-        found = actual[path]
-        assert found.dims == wanted.dims and found.dtype == wanted.dtype, path
-        for name in wanted.coords:
-            np.testing.assert_array_equal(found[name].values, wanted[name].values, err_msg=f"{path}: {name}")
-        if wanted.dtype.kind not in "fi":
-            assert found.values.tolist() == wanted.values.tolist(), path
-            continue
-        finite = np.abs(wanted.values[np.isfinite(wanted.values)])
-        atol = rtol * finite.max() if finite.size else 0
-        np.testing.assert_allclose(found.values, wanted.values, rtol=rtol, atol=atol, err_msg=path)

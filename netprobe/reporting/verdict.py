@@ -30,7 +30,7 @@ ROWS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """A table, `rows` by `models`; for each model but the first, sentences that compare it with the first.
 
@@ -50,6 +50,8 @@ class Verdict:
         said = (f"\n{other} and {self.models[0]}\n" + "\n".join(s) for other, s in self.comparisons.items() if s)
         believed = [f"{model}: {sentence}." for model, sentence in self.trust.items()]
         return "\n".join([*believed, *([""] if believed else []), *lines, *said])
+
+    __repr__ = __str__
 
 
 def verdict(results: xr.DataTree) -> Verdict:

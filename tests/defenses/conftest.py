@@ -1,17 +1,10 @@
-"""Few images, for what every defense must be able to learn."""
+"""Trainings that are stopped."""
 
 import contextlib
 
 import pytest
 
-from netprobe import data
 from netprobe.training.loop import Loop
-
-
-@pytest.fixture(scope="session")
-def tiny_digits():
-    """Eight handwritten digits."""
-    return data.load("digits", "train").select(range(8))
 
 
 @pytest.fixture

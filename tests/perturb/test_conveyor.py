@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from test_perturbation_laws import Refusing
 from torch import nn
 
 from netprobe.perturb import APGD, BIM, FGSM, GEOMETRIES, PGD, ImageGenerator, TargetedAPGD, cycles
@@ -15,6 +14,7 @@ from netprobe.perturb.attack import Count, attack
 from netprobe.perturb.conveyor import Conveyor
 from netprobe.perturb.frozen import frozen
 from netprobe.perturb.objective import Goal
+from netprobe.testing.samples import Refusing
 
 IMAGES = 23
 EPS = 0.1

@@ -21,7 +21,7 @@ from netprobe.perturb import Perturbation
 
 @dataclass(frozen=True)
 class Energy(Metric):
-    """Mean square of the clean and the perturbed change of the activations, over units and images."""
+    """E = mean over images of ||a' - a||_2^2."""
 
     name: ClassVar[str] = "energy"
 
@@ -29,10 +29,10 @@ class Energy(Metric):
         return [Norms(("2",))]
 
     def compute(self, readings: Readings) -> xr.Dataset:
-        norms = readings.per_image(Norms(("2",)).key)[..., 0]
-        energy = (norms**2).mean(1).T
+        changes = readings.per_image(Norms(("2",)).key)[:, :, 1:, 0]  # (site, image, perturbation)
+        energy = (changes**2).mean(1).T
         return readings.dataset(
-            {"energy": variable("condition site", energy, "energy", "1", "mean of ||a||^2, or of ||a' - a||^2")}
+            {"energy": variable("perturbation site", energy, "energy", "1", "mean of ||a' - a||^2")}
         )
 
 

@@ -1,9 +1,7 @@
-"""What every corruption owes its user. A class new in CORRUPTIONS is tested here for free."""
+"""What every corruption owes its user: the laws of `netprobe.testing`, and more. A class new in CORRUPTIONS is tested
+here for free."""
 
 from __future__ import annotations
-
-import copy
-import dataclasses
 
 import pytest
 import torch
@@ -14,9 +12,9 @@ from netprobe.errors import NetprobeError
 from netprobe.perturb import ImageGenerator, parse, resolve, sweep, to_spec
 from netprobe.perturb.corruptions import BENCHMARK, CORRUPTIONS, EXTRA, SEVERITIES
 from netprobe.perturb.corruptions.base import truncated
+from netprobe.testing.perturbations import LAWS, PerturbationSubject
 
 COLOUR_ONLY = {"saturate"}
-SHAPES = {"square": (3, 3, 16, 16), "wide": (2, 3, 9, 20), "tall": (2, 3, 17, 5), "large": (1, 3, 64, 70)}
 every = pytest.mark.parametrize("name", CORRUPTIONS)
 
 
@@ -29,17 +27,24 @@ def test_there_are_nineteen_and_fifteen_are_the_benchmark():
     assert [cls.name for cls in CORRUPTIONS.values()] == [*BENCHMARK, *EXTRA]
 
 
+SUBJECTS = {
+    name: PerturbationSubject(cls(5), ((3, 16, 16), (3, 9, 20), (3, 17, 5))) for name, cls in CORRUPTIONS.items()
+}
+
+
+@pytest.mark.parametrize("law", LAWS, ids=[law.name for law in LAWS])
+@pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
+def test_every_corruption_keeps_the_laws(subject, law):
+    if law.applies(subject):
+        law(subject)
+
+
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_result_is_in_the_box_and_like_the_input(name, shape, dtype):
-    x = batch(shape, dtype)
-    before = x.clone()
-    for severity in (1, 5):
-        changed = run(CORRUPTIONS[name](severity), x)
-        assert (changed.shape, changed.dtype, changed.device) == (x.shape, x.dtype, x.device)
-        assert changed.min() >= 0 and changed.max() <= 1 and not changed.requires_grad
-        assert torch.equal(x, before)
+@pytest.mark.parametrize("severity", [1, 5])
+def test_large_images_stay_in_the_box(name, dtype, severity):
+    changed = run(CORRUPTIONS[name](severity), batch((1, 3, 64, 70), dtype))
+    assert changed.dtype == dtype and changed.min() >= 0 and changed.max() <= 1
 
 
 @every
@@ -51,15 +56,8 @@ def test_every_severity_changes_every_image(name):
 
 
 @every
-def test_severity_zero_is_the_identity(name):
-    x = batch((2, 3, 16, 16))
-    same = run(CORRUPTIONS[name](0), x)
-    assert torch.equal(same, x) and same.data_ptr() != x.data_ptr()
-
-
-@every
 @pytest.mark.parametrize("generator", ["image", "plain", "global"])
-def test_same_seed_same_bytes(name, generator):
+def test_another_seed_gives_another_result_where_it_draws(name, generator):
     x = batch((3, 3, 32, 32))
 
     def once(seed: int) -> Tensor:
@@ -67,19 +65,7 @@ def test_same_seed_same_bytes(name, generator):
         generators = {"image": ImageGenerator(seed, range(3)), "plain": torch.Generator().manual_seed(seed)}
         return CORRUPTIONS[name](5)(None, x, None, generator=generators.get(generator))
 
-    assert torch.equal(once(7), once(7))
     assert torch.equal(once(7), once(8)) == (name in DETERMINISTIC)
-
-
-@every
-@pytest.mark.parametrize("rows", [[4], [3, 1], [5, 4, 3, 2, 1, 0]], ids=str)
-def test_an_image_does_not_notice_its_batch(name, rows):
-    """In float64: matrix products of another size round differently, 1e-16 of values near 1."""
-    x, images = batch((6, 3, 16, 17), torch.float64), torch.tensor([10, 3, 25, 7, 99, 0])
-    corruption = CORRUPTIONS[name](3)
-    together = corruption(None, x, None, generator=ImageGenerator(3, images))
-    alone = corruption(None, x[rows], None, generator=ImageGenerator(3, images[rows]))
-    torch.testing.assert_close(alone, together[rows], rtol=0, atol=1e-10)
 
 
 @every
@@ -117,14 +103,6 @@ def test_what_is_no_image_is_refused(name, shape):
 
 
 @every
-def test_inputs_that_would_be_silently_wrong_are_refused(name):
-    x = batch((2, 3, 8, 8))
-    for message, wrong in {r"must be in \[0, 1\]": x + 0.5, "float32 or float64": x.half(), "not empty": x[:0]}.items():
-        with pytest.raises(NetprobeError, match=message):
-            CORRUPTIONS[name](1)(None, wrong, None, generator=None)
-
-
-@every
 @pytest.mark.parametrize("severity", [6, 7, -1, 2.5, "3", None, True, float("nan")])
 def test_a_severity_that_is_none_is_refused_with_the_choices(name, severity):
     with pytest.raises(NetprobeError, match=r"severity must be 1, 2, 3, 4 or 5, or 0 for unchanged images, not"):
@@ -143,10 +121,8 @@ def test_specs_and_sweeps(name):
 
 
 @every
-def test_classes_are_values_with_help(name):
+def test_tables_have_five_levels(name):
     cls = CORRUPTIONS[name]
-    assert cls(2) == cls(2) != cls(3) and len({cls(2), cls(2)}) == 1
-    assert all(f.metadata["help"] for f in dataclasses.fields(cls))
     assert all(len(levels) == 5 for levels in cls.levels)
     with pytest.raises(NetprobeError, match=r"unknown .*constants 'cifar100'"):
         cls(2, constants="cifar100")
@@ -154,23 +130,16 @@ def test_classes_are_values_with_help(name):
 
 @every
 def test_the_model_is_not_looked_at(name):
-    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Dropout())
-    model[0].weight.grad = torch.ones_like(model[0].weight)
+    model = nn.Conv2d(3, 2, 3)
     model.register_forward_pre_hook(lambda *_: pytest.fail("the model was run"))
-    before = copy.deepcopy(model.state_dict())
     CORRUPTIONS[name](2)(model, batch((2, 3, 16, 16)), torch.tensor([0, 1]), generator=None)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert all(module.training for module in model.modules()) and model[0].weight.grad.eq(1).all()
 
 
 @every
-def test_works_where_gradients_are_off_and_on(name):
+def test_inputs_that_require_a_gradient_change_nothing(name):
     x, corruption = batch((2, 3, 16, 16)), CORRUPTIONS[name](3)
-    expected = run(corruption, x)
-    with torch.inference_mode():
-        assert torch.equal(run(corruption, x + 0), expected)
     watched = run(corruption, x.clone().requires_grad_())
-    assert torch.equal(watched, expected) and not watched.requires_grad
+    assert torch.equal(watched, run(corruption, x)) and not watched.requires_grad
 
 
 @every
