@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from netprobe.devices import batch_size as rows_at_a_time
 from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
 from netprobe.evaluation.datasets import share
+from netprobe.geometry.doubting import distance_doubts
 from netprobe.geometry.survival import median_distance
 from netprobe.geometry.walks import Walk, walk
 from netprobe.guard import full_precision, undisturbed
@@ -65,7 +67,7 @@ def critical_distances(
     (walk, step): `eps`, `relative_accuracy` and `accuracy` with Wilson intervals. `clean_accuracy`. Larger is better,
     but distances are as good as the attack: upper bounds. Of a network that divides its inputs by their norm
     (`LpScale`), `input_scale` has that norm, and the `_scaled` variables are in units of what comes out of it: distance
-    over norm, not counting that the norm of x' differs.
+    over norm, not counting that the norm of x' differs. The attribute `doubts`, JSON: see `distance_doubts`.
 
     True distances lie between two steps of the grid, a factor `grid_ratio` apart. The model is left as found. Cost: for
     every eps the attack on the images that still stand.
@@ -205,7 +207,8 @@ def _dataset(
         "image": np.arange(len(right)),
         "bound": ["low", "high"],
     }
-    return xr.Dataset(variables, coords, {"title": "critical distances"})
+    made = xr.Dataset(variables, coords, {"title": "critical distances"})
+    return made.assign_attrs(doubts=json.dumps(distance_doubts(made)))
 
 
 def _stand(grids: np.ndarray, found: Sequence[_Walked]) -> np.ndarray:

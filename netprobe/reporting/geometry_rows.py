@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import xarray as xr
@@ -30,6 +31,16 @@ def geometry_rows(results: xr.DataTree) -> Iterator[Row]:
             if site in each.data["site"].values
         }
         yield Row(f"Mean norm of the Jacobian at {site}", "smaller: smoother, on one scale of logits", "", 3, norms)
+
+
+def distance_trust(results: xr.DataTree) -> dict[str, str]:
+    """The sentence of every model whose distances are doubted."""
+    found = {}
+    for entry in every_model(results, "distances"):
+        doubts = json.loads(entry.data.attrs.get("doubts", "[]"))
+        if doubts:
+            found[entry.model] = f"do not trust the distances of attacks: {'; '.join(doubts)}"
+    return found
 
 
 def distance_comparison(results: xr.DataTree, one: str, other: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from netprobe.errors import NetprobeError
 from netprobe.plots.reading import models_of
 from netprobe.reporting.comparing import compare
 from netprobe.reporting.evaluation_rows import evaluation_rows, trust
-from netprobe.reporting.geometry_rows import geometry_rows
+from netprobe.reporting.geometry_rows import distance_trust, geometry_rows
 from netprobe.reporting.partial_rows import partial_rows
 from netprobe.reporting.rows import Row, accuracy_rows, alpha_rows, finding_rows, psr_rows, shift_rows
 from netprobe.reporting.training_rows import training_rows
@@ -66,4 +66,6 @@ def verdict(results: xr.DataTree) -> Verdict:
         raise NetprobeError("there is no model in these results: pass what netprobe.probe or netprobe.evaluate returns")
     rows = [row for make in ROWS for row in make(results)]
     comparisons = {other: list(compare(results, models[0], other)) for other in models[1:]}
-    return Verdict(models, rows, comparisons, trust(results))
+    believed = [distance_trust(results), trust(results)]  # reasons for doubt first
+    said = {model: "; ".join(each[model] for each in believed if model in each) for model in models}
+    return Verdict(models, rows, comparisons, {model: sentence for model, sentence in said.items() if sentence})

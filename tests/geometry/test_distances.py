@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import nn
 
 from netprobe import data
 from netprobe.errors import NetprobeError
 from netprobe.geometry import compare_distances, critical_distances
+from netprobe.geometry.doubting import distance_doubts
 from netprobe.geometry.survival import median_distance
 from netprobe.geometry.walks import WALKS, CoarsePGD, walk
 from netprobe.models.shallow import shallow
 from netprobe.perturb import FGSM, PGD, GaussianNoise, ImageGenerator
 from netprobe.perturb.randomness import stream_seed
+from netprobe.reporting.geometry_rows import distance_trust as trust
 
 QUIET = {"progress": False}
 GRID = np.geomspace(1e-3, 1, 20)
@@ -245,3 +249,30 @@ def test_the_network_is_left_as_it_was(digits):
 def test_mistakes_are_named(options, message, network, digits):
     with pytest.raises(NetprobeError, match=message):
         critical_distances(network, digits, **(options | QUIET))
+
+
+class Rounded(nn.Module):
+    """A network behind a staircase of its inputs: no gradient comes through, and noise does."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network((16 * x).round() / 16)
+
+
+def test_attacks_that_noise_beats_are_doubted(network, digits, found):
+    assert distance_doubts(found) == [] and json.loads(found.attrs["doubts"]) == []
+    grids = {"random": np.geomspace(0.03, 20, 12), "fgsm": np.geomspace(0.03, 1, 6)}
+    masked = critical_distances(Rounded(network), digits, list(grids), eps=grids, **QUIET)
+    (doubt,) = distance_doubts(masked)
+    assert doubt.startswith("random noise errs nearer than the attack (random, fgsm) on ")
+    tree = xr.DataTree.from_dict({"plain/distances": found, "masked/distances": masked})
+    assert set(trust(tree)) == {"masked"} and "do not trust the distances of attacks" in trust(tree)["masked"]
+
+
+def test_an_iteration_that_one_step_beats_is_doubted(found):
+    weak = found["critical_eps"].where(found["walk"] != "pgd", 2 * found["critical_eps"])
+    (doubt,) = distance_doubts(found.assign(critical_eps=weak))
+    assert "a single step needs less than the iteration (fgsm, pgd)" in doubt
