@@ -74,6 +74,8 @@ _PUBLIC = {
     "netprobe.sites": ["find_sites"],
     "netprobe.store": ["open_results", "save_results"],
     "netprobe.training": ["Diverged", "Trained", "fit"],
+    "netprobe.training.reestimating": ["reestimate_batch_norm"],
+    "netprobe.training.selecting": ["select_regulariser"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _SUBPACKAGES = (

@@ -250,18 +250,40 @@ def evaluate(
     help="a term that joins the loss, such as l2:coupling=5e-4 or jacobian:site=hidden; repeatable; "
     "`netprobe regularisers` lists all",
 )
+@click.option(
+    "--select",
+    multiple=True,
+    metavar="SETTING=VALUES",
+    help="train with each of these values of a setting of the regulariser, such as coupling=1,4,10, and without it; "
+    "choose the one that stands most of --select-by among those that keep 90 % of the clean accuracy; repeatable",
+)
+@click.option("--select-by", default="gaussian:std=0.1", show_default=True, metavar="SPEC", help="a perturbation")
 @click.option("--device", help="where to train, for example cuda:0; by default a GPU if there is one")
 @click.option("-o", "--out", default="runs/train", show_default=True, help="folder for checkpoints, history and report")
 @errors_as_usage
 def train(
-    defense: str, model: str, preset: str, regularise: tuple[str, ...], device: str | None, out: str, **options: Any
+    defense: str,
+    model: str,
+    preset: str,
+    regularise: tuple[str, ...],
+    select: tuple[str, ...],
+    select_by: str,
+    device: str | None,
+    out: str,
+    **options: Any,
 ) -> None:
-    from netprobe.cli.train import trained
+    from netprobe.cli.train import selected, trained
 
     loading = {key: options.pop(key) for key in LOADING}
     images = inputs(options, options["seed"] or 0, "train")
     recipe = {name: value for name, value in options.items() if value is not None}
     loading["normalize"] = normalization(loading["normalize"])
+    if select:
+        selection = selected(
+            defense, model, images, preset, recipe, out, device, regularise, select, select_by, **loading
+        )
+        click.echo(f"\n{selection!r}")
+        return
     result = trained(defense, model, images, preset, recipe, out, device, regularise, **loading)
     click.echo(f"\n{result!r}\n\nwritten: {Path(out) / 'best.pt'}")
 
