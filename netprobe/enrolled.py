@@ -82,11 +82,16 @@ class Enrolled(Mapping[str, type]):
     def _fault(self, name: str, loaded: Any) -> str | None:
         """What keeps `loaded` from being one of these."""
         if not (isinstance(loaded, type) and issubclass(loaded, self.base)):
-            return f"is no subclass of {self.base.__module__}.{self.base.__qualname__}"
+            return f"is no subclass of {qualified(self.base)}"
         if inspect.isabstract(loaded):
             return f"does not define {', '.join(sorted(loaded.__abstractmethods__))}"
         called = getattr(loaded, "name", None)
         return None if called == name else f"calls itself {called!r}, not {name!r} as its entry point does"
+
+
+def qualified(cls: type) -> str:
+    """Where a class is, in words: module and name."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _packages(entries: Iterable[EntryPoint]) -> str:

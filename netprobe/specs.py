@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from netprobe.enrolled import Enrolled, qualified
 from netprobe.errors import NetprobeError, unknown
 from netprobe.fields import Checked, assignments, refuse_unknown, spelled
 
@@ -22,7 +22,7 @@ class Catalogue:
 
     noun: str
     base: type[Checked]
-    classes: Mapping[str, type[Checked]]
+    classes: Enrolled
     example: str
 
     def parse(self, spec: Any) -> Any:
@@ -47,6 +47,6 @@ class Catalogue:
 
     def describe(self, one: Any) -> dict[str, object]:
         """Its name, under the noun, and every setting, in JSON's terms; the class too, where it is none of ours."""
-        ours = self.classes.get(one.name) is type(one)
-        own = {} if ours else {"class": f"{type(one).__module__}.{type(one).__qualname__}"}
+        ours = self.classes.ours.get(one.name) is type(one)
+        own = {} if ours else {"class": qualified(type(one))}
         return {self.noun: one.name, **own, **dataclasses.asdict(one)}

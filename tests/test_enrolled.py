@@ -58,7 +58,8 @@ data = npb.data.load("digits", limit=20)
 trained = npb.fit("smooth-labels:eps=0.2", "digits_cnn", npb.data.load("digits", "train", limit=40), "quick", epochs=1,
                   regularise="centred:coupling=0.1", out=sys.argv[1], progress=False)
 model = npb.load(f"{sys.argv[1]}/best.pt")
-assert model.netprobe_source["defense"] == {"defense": "smooth-labels", "eps": 0.2}
+described = {"defense": "smooth-labels", "class": "neighbours.SmoothLabels", "eps": 0.2}
+assert model.netprobe_source["defense"] == described
 assert "centred" in trained.history
 tree = npb.probe(model, data, {"dark": "darken:by=0.2"}, "energy", preflight=False, progress=False,
                  partial=f"{sys.argv[1]}/partial.pt")

@@ -104,7 +104,7 @@ def describe(perturbation: Callable) -> dict[str, object]:
 
     Of a user's callable: the qualified name, and the fields of a dataclass or the arguments of a partial.
     """
-    if isinstance(perturbation, Perturbation) and PERTURBATIONS.get(perturbation.name) is type(perturbation):
+    if isinstance(perturbation, Perturbation) and PERTURBATIONS.ours.get(perturbation.name) is type(perturbation):
         return {"perturbation": perturbation.name, **dataclasses.asdict(perturbation)}
     if isinstance(perturbation, functools.partial):
         arguments = {"arguments": list(perturbation.args), **perturbation.keywords}

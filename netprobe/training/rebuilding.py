@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from netprobe.defenses import DEFENSES
+from netprobe.enrolled import qualified
 from netprobe.errors import CheckpointError
 from netprobe.models import ARCHITECTURES
 from netprobe.models.reading import read
@@ -57,10 +58,11 @@ def _harmless(network: dict[str, Any]) -> bool:
 
 
 def _defended(model: nn.Module, settings: dict[str, Any], path: Path) -> nn.Module:
-    name = settings["defense"]
-    if name not in DEFENSES or "class" in settings:
+    name, described = settings["defense"], settings.get("class")
+    cls = DEFENSES.get(name)
+    if cls is None or described not in (None, qualified(cls)):
         raise CheckpointError(
-            f"{path} was trained with the defense {settings.get('class', name)}, which is none of "
-            f"{', '.join(DEFENSES)}: build the network yourself, load(NETWORK, checkpoint)"
+            f"{path} was trained with the defense {described or name}, which is none of {', '.join(DEFENSES)}: enrol "
+            f"it by an entry point of {DEFENSES.group!r}, or build the network yourself, load(NETWORK, checkpoint)"
         )
-    return DEFENSES[name](**{key: value for key, value in settings.items() if key != "defense"}).build(model)
+    return cls(**{key: value for key, value in settings.items() if key not in ("defense", "class")}).build(model)
