@@ -54,7 +54,7 @@ _PUBLIC = {
         "plot_patch_correlations", "plot_perturbation_spectrum", "plot_polarization", "plot_polarizing_bumps",
         "plot_prototypes", "plot_pruning",
         "plot_psr", "plot_psr_ridge", "plot_quantiser_surrogates", "plot_robustness_curve",
-        "plot_rsa", "plot_settling", "plot_severity_curve", "plot_similarity_joint", "plot_similarity_matrices",
+        "plot_rsa", "plot_settling", "plot_severity_curve", "plot_similarity_joint", "plot_similarity_matrices", "plot_similarity_training",
         "plot_singular_values", "plot_snr", "plot_sparsity", "plot_spectrum",
         "plot_spectrum_maps", "plot_step_read_out",
         "plot_tail_fatness", "plot_training_loss", "plot_training_terms",

@@ -51,6 +51,7 @@ from netprobe.plots.settling import plot_settling
 from netprobe.plots.severity_curve import plot_severity_curve
 from netprobe.plots.similarity_joint import plot_similarity_joint
 from netprobe.plots.similarity_matrices import plot_similarity_matrices
+from netprobe.plots.similarity_training import plot_similarity_training
 from netprobe.plots.singular_values import plot_singular_values
 from netprobe.plots.snr import plot_snr
 from netprobe.plots.sparsity import plot_sparsity
@@ -113,6 +114,7 @@ __all__ = [
     "plot_severity_curve",
     "plot_similarity_joint",
     "plot_similarity_matrices",
+    "plot_similarity_training",
     "plot_singular_values",
     "plot_snr",
     "plot_sparsity",

@@ -79,6 +79,7 @@ OF_FRONT_ENDS = {
     "plot_polarizing_bumps",
     "plot_quantiser_surrogates",
     "plot_severity_curve",
+    "plot_similarity_training",
     "plot_spectrum_maps",
 }  # with tests of their own
 SHARED_SITES = ("plot_psr_ridge", "plot_firing", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")

@@ -135,3 +135,29 @@ def test_terms_can_be_chosen_and_must_be_there(regularised):
     assert_array_equal(panel.lines[0].get_ydata(), regularised["jacobian"].values)
     with pytest.raises(NetprobeError, match="unknown term 'jacobain': did you mean 'jacobian'"):
         plots.plot_training_terms(regularised, terms=["jacobain"])
+
+
+@pytest.fixture
+def matched(robust) -> xr.Dataset:
+    """A training with the regulariser of pixel similarity at two sites."""
+    about = {"long_name": "of a site", "units": "1"}
+    found = {f"similarity_weight_{site}": np.linspace(0.5, end, 12) for site, end in (("relu", 0.9), ("layer1", 0.1))}
+    found |= {f"similarity_at_{site}": np.linspace(0, end, 12) for site, end in (("relu", -0.2), ("layer1", 0.4))}
+    found["similarity_correlation"] = np.r_[np.nan, np.linspace(0.1, 0.6, 11)]
+    return robust.assign({name: xr.Variable("epoch", values, about) for name, values in found.items()})
+
+
+def test_weights_and_similarities_of_sites_have_a_panel_each(matched):
+    ax = plots.plot_similarity_training(matched)
+    assert legend(ax) == ["relu", "layer1"]
+    for panel, prefix in zip(ax.child_axes, ("similarity_weight_", "similarity_at_"), strict=False):
+        for line, site in zip(panel.lines, ("relu", "layer1"), strict=False):
+            assert_array_equal(line.get_ydata(), matched[f"{prefix}{site}"].values)
+    assert_array_equal(ax.child_axes[2].lines[0].get_ydata(), matched["similarity_correlation"].values)
+
+
+def test_networks_without_the_term_are_left_out_and_an_undefined_correlation_says_so(matched, robust):
+    ax = plots.plot_similarity_training({"plain": robust, "low": matched.drop_vars("similarity_correlation")})
+    assert len(ax.child_axes) == 3 and ax.child_axes[2].texts[0].get_text() == "undefined"
+    with pytest.raises(NetprobeError, match="none of these trainings had the regulariser 'similarity'"):
+        plots.plot_similarity_training(robust)
