@@ -134,6 +134,21 @@ class FourierSpectrum:
         self._table.merge(other._table)
         return self
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The whole state, which `of_arrays` reads back."""
+        if self.total is None:
+            raise NetprobeError("no perturbation was given to this spectrum: update it first")
+        images, rows = self._table.read()
+        return {"total": self.total.cpu().numpy(), "changed": np.array(self.changed), "images": images, "rows": rows}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> FourierSpectrum:
+        """The spectrum whose `arrays` these are."""
+        spectrum = cls()
+        spectrum._accumulate(torch.from_numpy(arrays["total"]), int(arrays["changed"]))
+        spectrum._table.update(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["rows"]))
+        return spectrum
+
     def results(self) -> xr.Dataset:
         """See `spectra`; without the dim perturbation."""
         if self.total is None:

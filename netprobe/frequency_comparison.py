@@ -44,7 +44,7 @@ def spectrum_differences(spectra: xr.DataTree, baseline: str | None = None) -> x
 
 
 def frequency_gains(
-    evaluation: xr.DataTree, spectra: xr.DataTree | xr.Dataset, baseline: str | None = None
+    evaluation: xr.DataTree, spectra: xr.DataTree | xr.Dataset | None = None, baseline: str | None = None
 ) -> xr.DataTree:
     """Accuracy that each model gains over `baseline` under corruptions of low, medium and high frequency.
 
@@ -52,7 +52,7 @@ def frequency_gains(
     ----------
     evaluation : what `npb.evaluate` returns of two models or more under common corruptions
     spectra : what `npb.perturbation_spectra(None, data, corruptions)` returns, or its Dataset; its perturbations are
-        matched by their family, whatever their severities
+        matched by their family, whatever their severities. None takes what `npb.evaluate(..., spectra=True)` measured
     baseline : a model's name; None is the first
 
     Returns
@@ -66,7 +66,7 @@ def frequency_gains(
     models = _having(evaluation, "corruptions")
     baseline = _chosen(baseline, models)
     first = evaluation[baseline]["corruptions"].to_dataset()
-    centroid = _centroids(spectra, first["corruption"].values)
+    centroid = _measured(first) if spectra is None else _centroids(spectra, first["corruption"].values)
     return xr.DataTree.from_dict(
         {
             f"/{name}/{GAINS}": _gains(evaluation[name]["corruptions"].to_dataset(), first, centroid, name, baseline)
@@ -129,6 +129,14 @@ def _gains(data: xr.Dataset, first: xr.Dataset, centroid: np.ndarray, name: str,
     found["members"] = variable("group", [(group == each).sum() for each in GROUPS], "corruptions", "1", "in the group")
     coords = {"corruption": data["corruption"].values, "frequency_group": ("corruption", group)}
     return xr.Dataset(found, coords | {"group": list(GROUPS), "bound": ["low", "high"]}, {"baseline": baseline})
+
+
+def _measured(corruptions: xr.Dataset) -> np.ndarray:
+    if "centroid" not in corruptions:
+        raise NetprobeError(
+            "these results hold no frequencies of corruptions: evaluate with spectra=True (--spectra), or give spectra"
+        )
+    return corruptions["centroid"].values
 
 
 def _centroids(spectra: xr.DataTree | xr.Dataset, corruptions: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from netprobe.store import provenance, stamped
 from netprobe.uncertainty import t_interval, welch_interval
 
 OVER = "mean over trainings: "
+BARE = ("log_spectrum",)
+"""Estimates that have no interval."""
 STUDENT, WELCH = "Student t over trainings", "Welch's t interval over trainings"
 
 
@@ -102,14 +104,15 @@ def _mean(every: Sequence[xr.Dataset], metric: str, group: str) -> xr.Dataset:
         about = (str(first.attrs.get(key, "")) for key in ("long_name", "units", "definition"))
         dims, (long_name, units, definition) = " ".join(map(str, first.dims)), about
         found[name] = variable(dims, values.mean(-1), long_name, units, OVER + definition)
-        found[f"{name}_interval"] = interval(dims, t_interval(values), found[name], STUDENT)
+        if name not in BARE:
+            found[f"{name}_interval"] = interval(dims, t_interval(values), found[name], STUDENT)
     used = {dim for each in found.values() for dim in each.dims}
     coords = {name: each for name, each in every[0].coords.items() if set(each.dims) <= used}
     return xr.Dataset(found, coords)
 
 
 def _estimates(data: xr.Dataset) -> list[str]:
-    return [str(name) for name in data.data_vars if f"{name}_interval" in data]
+    return [str(name) for name in data.data_vars if f"{name}_interval" in data or name in BARE]
 
 
 def _like(data: xr.Dataset, first: xr.Dataset, name: str, metric: str, group: str) -> np.ndarray:

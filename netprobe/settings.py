@@ -87,6 +87,10 @@ class EvaluateSettings:
         default=True, metadata={"help": "look for signs that the attacks are weak or the gradients masked"}
     )
     probe_images: int = field(default=100, metadata={"help": "images for the extra attacks that doubts need"})
+    spectra: bool = field(
+        default=False,
+        metadata={"help": "tell the spatial frequencies of what minimum-norm attacks and corruptions change"},
+    )
     batch_size: int | None = field(
         default=None, metadata={"help": "images at a time; by default chosen by image size and device"}
     )

@@ -108,14 +108,14 @@ def boundary_distance(fragile, images, described) -> xr.Dataset:
     repeats = np.median(square, -1)
     median = np.array([repeats[:2].mean(), repeats[2]])
     data = {
-        "square": (("condition", "image"), square),
-        "repeat_median": ("condition", repeats),
+        "square": (("repeat", "image"), square),
+        "repeat_median": ("repeat", repeats),
         "median": ("attack", median),
         "median_interval": (("attack", "bound"), median[:, None] * [0.9, 1.1]),
     }
     attacks = {"attack": ["boundary 50 steps", "fmn"]}
-    coords = {"condition": ["boundary 50 steps-1", "boundary 50 steps-2", "fmn"], "image": np.arange(images)}
-    coords |= {"repeat_of": ("condition", ["boundary 50 steps", "boundary 50 steps", "fmn"])}
+    coords = {"repeat": ["boundary 50 steps-1", "boundary 50 steps-2", "fmn"], "image": np.arange(images)}
+    coords |= {"repeat_of": ("repeat", ["boundary 50 steps", "boundary 50 steps", "fmn"])}
     return described(xr.Dataset(data, coords | attacks | BOUND))
 
 
@@ -131,10 +131,16 @@ def corruptions(fragile, images, rng, described, wilson) -> xr.Dataset:
         "accuracy_interval": (("corruption", "severity", "bound"), wilson(accuracy, images)),
         "error": ("corruption", error),
         "error_interval": (("corruption", "bound"), wilson(error, images)),
+        "group_accuracy": ("group", accuracy.mean(1)[[2, 1, 0]]),
         "mean_error": error.mean(),
         "mean_error_interval": ("bound", wilson(error.mean(), images)),
     }
-    return described(xr.Dataset(data, {"corruption": list(CORRUPTIONS), "severity": list(SEVERITIES)} | BOUND))
+    return described(
+        xr.Dataset(
+            data,
+            {"corruption": list(CORRUPTIONS), "severity": list(SEVERITIES), "group": ["low", "medium", "high"]} | BOUND,
+        )
+    )
 
 
 def landscape(fragile, rng, described) -> xr.Dataset:

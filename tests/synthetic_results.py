@@ -298,7 +298,8 @@ def cka(traits, site, rng) -> xr.Dataset:
 
 def perturbation_spectrum(traits, images, rng) -> xr.Dataset:
     """Coarse changes for robust models, nearly white ones for the others."""
-    radius = np.arange(23)
+    radius, side = np.arange(23), np.arange(-4, 4)
+    plane = np.tile(np.hypot(side[:, None], side), (len(PERTURBATIONS), 1, 1))
     slope = 0.05 if traits[1] > 0 else 0.15
     values = np.exp(-slope * radius[:, None] + 0.3 * rng.normal(size=(len(PERTURBATIONS), 23, images)))
     return described(
@@ -306,8 +307,14 @@ def perturbation_spectrum(traits, images, rng) -> xr.Dataset:
             {
                 "profile": (("perturbation", "radius"), values.mean(-1)),
                 "profile_interval": (("perturbation", "radius", "bound"), bootstrap(values, rng)),
+                "log_spectrum": (("perturbation", "frequency_y", "frequency_x"), -slope * plane),
+                "centroid": ("perturbation", np.full(len(PERTURBATIONS), 8.0)),
+                "centroid_interval": (("perturbation", "bound"), np.tile([7.5, 8.5], (len(PERTURBATIONS), 1))),
+                "low_frequency_share": (("perturbation", "cutoff"), np.tile([0.1, 0.3], (len(PERTURBATIONS), 1))),
+                "changed": ("perturbation", np.full(len(PERTURBATIONS), images)),
             },
-            coords=conditions("perturbation") | {"radius": radius},
+            coords=conditions("perturbation")
+            | {"radius": radius, "cutoff": [4, 8], "frequency_y": side, "frequency_x": side},
         ),
         profile=("power relative to white noise", "1", "mean over images of the share of power in a ring"),
     )

@@ -6,7 +6,7 @@ fingerprint.py   what a model or a perturbation is, as a hash
 archive.py       finished units, a file each
 rehearsal.py     what would stop it later, found before it begins
 running.py       the units in turn: read or computed
-datasets.py, worst_case.py, minimum_norm.py, boundary_distance.py, corruption_table.py, comparison.py
+datasets.py, worst_case.py, minimum_norm.py, boundary_distance.py, corruption_table.py, spectra.py, comparison.py
                  outcomes as labelled results
 doubts/          signs that the attacks were weak or the gradients masked
 landscape.py     the loss around an image

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from netprobe.errors import NetprobeError
 from netprobe.evaluation.outcomes import BLANKS, Outcome
+from netprobe.fourier import FourierSpectrum
 from netprobe.store import atomically
 
 logger = logging.getLogger(__name__)
 
 UNITS = "units"
+OF_SPECTRUM = "spectrum_"
 
 
 class Archive:
@@ -58,7 +61,7 @@ class Archive:
         try:
             with self._path(key).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 values = {name: stored[name] for name in BLANKS}
-                self.held[key] = Outcome(values, float(stored["seconds"]))
+                self.held[key] = Outcome(values, float(stored["seconds"]), _spectrum(stored))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s is damaged (%s) and is computed again", self._path(key), error)
             self._path(key).unlink(missing_ok=True)
@@ -75,6 +78,13 @@ def _running(part: Path) -> bool:
     return True
 
 
+def _spectrum(stored: Mapping[str, np.ndarray]) -> FourierSpectrum | None:
+    arrays = {name.removeprefix(OF_SPECTRUM): stored[name] for name in stored if name.startswith(OF_SPECTRUM)}
+    return FourierSpectrum.of_arrays(arrays) if arrays else None
+
+
 def _write(path: Path, outcome: Outcome) -> None:
+    arrays = {} if outcome.spectrum is None else outcome.spectrum.arrays()
+    more = {f"{OF_SPECTRUM}{name}": array for name, array in arrays.items()}
     with path.open("wb") as file:
-        np.savez(file, seconds=np.float64(outcome.seconds), **outcome.values)
+        np.savez(file, seconds=np.float64(outcome.seconds), **outcome.values, **more)

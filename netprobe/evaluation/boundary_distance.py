@@ -21,9 +21,9 @@ def boundary_distances(
 ) -> xr.Dataset | None:
     """/<model>/boundary_distance: of L2 minimum-norm attacks, median over images of ||x' - x||^2 / d, d = prod(shape).
 
-    square (condition, image)   of every attack; inf where the class did not change, NaN for images that were left alone
+    square (repeat, image)      of every attack; inf where the class did not change, NaN for images that were left alone
                                 because they were wrong already
-    repeat_median (condition)   its median over the images that were attacked
+    repeat_median (repeat)      its median over the images that were attacked
     median (attack)             the mean of that over repeats of an attack: "boundary-1", "boundary-2", ..., if their
                                 settings are equal, are repeats of "boundary"; the interval is a bootstrap over images,
                                 alike in all repeats
@@ -44,12 +44,12 @@ def boundary_distances(
     median = variable("attack", [_median(rows) for rows in repeats.values()], "median squared distance", about[1], over)
     bounds = [_interval(rows) for rows in repeats.values()]
     found = {
-        "square": variable("condition image", square, *about),
-        "repeat_median": variable("condition", each_median, "median squared distance", about[1], "median over images"),
+        "square": variable("repeat image", square, *about),
+        "repeat_median": variable("repeat", each_median, "median squared distance", about[1], "median over images"),
         "median": median,
         "median_interval": interval("attack", bounds, median, "bootstrap over images, alike in all repeats"),
     }
-    coords = {"condition": [each.name for each in chosen], "repeat_of": ("condition", attacks), "attack": list(repeats)}
+    coords = {"repeat": [each.name for each in chosen], "repeat_of": ("repeat", attacks), "attack": list(repeats)}
     return xr.Dataset(found, coords | {"image": np.arange(square.shape[1]), "bound": ["low", "high"]})
 
 

@@ -53,6 +53,11 @@ class Condition:
         return str(named)
 
     @property
+    def spectral(self) -> bool:
+        """Whether the spatial frequencies of what it changes are worth telling."""
+        return self.role in ("minimum norm", "corruption")
+
+    @property
     def budget(self) -> tuple[str, float] | None:
         """The ball that it promises to stay in."""
         return (self.norm, self.eps) if self.role == "attack" and self.norm and math.isfinite(self.eps) else None

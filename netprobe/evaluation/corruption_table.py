@@ -10,6 +10,7 @@ import xarray as xr
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.datasets import correct_of
 from netprobe.evaluation.running import Table
+from netprobe.frequency_comparison import GROUPS, frequency_groups
 from netprobe.metrics.base import interval, variable
 from netprobe.uncertainty import bootstrap_interval, wilson_intervals
 
@@ -22,6 +23,10 @@ def corruption_table(
     `mean_accuracy` (severity) is the mean of `accuracy` over corruptions, for curves.
 
     `error_image` (corruption, image) is what `error` is the mean of, so that models can be compared image by image.
+
+    `centroid` (corruption), where spectra were asked for, is the spectral centroid of what it changes, in cycles per
+    image, mean over images and severities; `frequency_group` its third, and `group_accuracy` (group) the mean accuracy
+    over severities and the corruptions of the group.
 
     `mean_error` is the mean of `error` over corruptions; divided corruption by corruption by the error of a baseline
     model before the mean it is the mean corruption error (mCE) of Hendrycks and Dietterich (ICLR 2019), which
@@ -55,5 +60,30 @@ def corruption_table(
         "mean_error": mean,
         "mean_error_interval": interval("", bootstrap_interval(wrong.mean(0)), mean, images),
     }
+    found |= _by_frequency({each.name: tables[each.name] for each in chosen}, chosen, names, 1 - wrong)
     coords = {"corruption": names, "severity": severities, "image": np.arange(len(label)), "bound": ["low", "high"]}
-    return xr.Dataset(found, coords)
+    return xr.Dataset(found, coords | ({"group": list(GROUPS)} if "centroid" in found else {}))
+
+
+def _by_frequency(
+    tables: Mapping[str, Table], chosen: Sequence[Condition], names: Sequence[str], right: np.ndarray
+) -> dict[str, xr.Variable]:
+    """What spectra add; nothing without. `right` (corruption, image) is the share of severities that it is right at."""
+    spectra = {name: tables[name].spectrum for name in tables}
+    if any(spectrum is None for spectrum in spectra.values()):
+        return {}
+    each = {name: float(spectrum.results()["centroid"]) for name, spectrum in spectra.items()}
+    centroid = np.array([np.nanmean([each[c.name] for c in chosen if c.family == name]) for name in names])
+    group = frequency_groups(centroid)
+    grouped = np.stack([right[group == one].mean(0) if (group == one).any() else right[0] * np.nan for one in GROUPS])
+    about = "mean accuracy over severities and the corruptions of low, medium and high frequency"
+    accuracy = variable("group", grouped.mean(-1), "accuracy by frequency", "1", about)
+    radius = "power-weighted radius of the frequencies of what it changes, mean over images and severities"
+    return {
+        "centroid": variable("corruption", centroid, "spectral centroid", "cycles per image", radius),
+        "frequency_group": variable(
+            "corruption", group, "group of frequencies", "", "third of the corruptions by centroid"
+        ),
+        "group_accuracy": accuracy,
+        "group_accuracy_interval": interval("group", bootstrap_interval(grouped), accuracy, "bootstrap over images"),
+    }

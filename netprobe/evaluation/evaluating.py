@@ -26,6 +26,7 @@ from netprobe.evaluation.doubts import doubts
 from netprobe.evaluation.minimum_norm import minimum_norms
 from netprobe.evaluation.rehearsal import rehearse
 from netprobe.evaluation.running import Runner, Table
+from netprobe.evaluation.spectra import minimal_spectra, relative_to_first
 from netprobe.evaluation.worst_case import worst_case
 from netprobe.probing import named_models, named_perturbations
 from netprobe.settings import EvaluateSettings
@@ -67,6 +68,10 @@ def evaluate(
         /<model>/worst_case     for every budget (norm, eps): which images stand against all attacks, what broke others
         /<model>/minimum_norm   of attacks that look for the nearest error: norms, success, mean and median
         /<model>/boundary_distance  of those in L2: squared distances per coordinate, medians over images and repeats
+        /<model>/perturbation_spectrum  with spectra=True: spatial frequencies of what attacks that look for the nearest
+                                error change, see `netprobe.fourier.spectra`
+        /<model>/spectrum_difference, /<model>/frequency_gains  likewise, of all models but the first, relative to it;
+                                see `netprobe.frequency_comparison`
         /<model>/corruptions    of common corruptions: accuracy(corruption, severity), error(corruption), mean error
     and for all of them
         /comparison             paired differences of accuracy between models
@@ -156,7 +161,9 @@ def _tree(
         groups[f"/{name}/worst_case"] = worst_case(own, conditions, label)
         groups[f"/{name}/minimum_norm"] = minimum_norms(own, conditions, label)
         groups[f"/{name}/boundary_distance"] = boundary_distances(own, conditions, label, runner.data.shape)
+        groups[f"/{name}/perturbation_spectrum"] = minimal_spectra(own, conditions)
         groups[f"/{name}/corruptions"] = corruption_table(own, conditions, label)
+    groups |= relative_to_first(groups, list(tables))
     groups["/comparison"] = comparison(tables, conditions, label)
     groups["/doubts"] = doubted
     groups["/preflight"] = xr.concat(findings, "finding") if findings else None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
 from netprobe.evaluation.conditions import Condition
+from netprobe.fourier import FourierSpectrum
 from netprobe.outputs import logits_of, widened
 from netprobe.perturb.attack import attack
 from netprobe.perturb.attacked import Attacked
@@ -42,10 +43,14 @@ BLANKS: dict[str, float | int] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """The numbers of BLANKS for some images, each (n,), and the seconds that they took together."""
+    """The numbers of BLANKS for some images, each (n,), and the seconds that they took together.
+
+    `spectrum` is that of the perturbations, where it was asked for.
+    """
 
     values: dict[str, np.ndarray]
     seconds: float
+    spectrum: FourierSpectrum | None = None
 
 
 def evaluated(
@@ -58,6 +63,7 @@ def evaluated(
     seed: int,
     batch_size: int,
     gradients: torch.dtype | None = None,
+    spectra: bool = False,
     advance_bar: Callable[[int], object] = lambda images: None,
 ) -> Outcome:
     """Show `model` the images `x` (n, ...) with labels `y` and data-set positions `images` under `condition`.
@@ -75,7 +81,15 @@ def evaluated(
         values["broken_by"] = attacked.broken_by.cpu().numpy()
     values |= _gradients(model, x, y, batch_size) if condition.perturbation is None else {}
     filled = {k: _typed(values.get(k, np.full(len(x), blank)), blank) for k, blank in BLANKS.items()}
-    return Outcome(filled, time.perf_counter() - began)
+    spectrum = _spectrum(x, attacked.x, images, batch_size) if spectra else None
+    return Outcome(filled, time.perf_counter() - began, spectrum)
+
+
+def _spectrum(x: Tensor, changed: Tensor, images: Tensor, batch_size: int) -> FourierSpectrum:
+    found = FourierSpectrum()
+    for clean, other, index in zip(*(each.split(batch_size) for each in (x, changed, images)), strict=True):
+        found.update(widened(other) - widened(clean), index)
+    return found
 
 
 def _typed(values: np.ndarray, like: float | int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from netprobe.evaluation.archive import Archive
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.outcomes import BLANKS, Outcome, evaluated
 from netprobe.fingerprint import fingerprint
+from netprobe.fourier import FourierSpectrum
 from netprobe.guard import full_precision, undisturbed
 from netprobe.perturb.randomness import stream_seed
 from netprobe.settings import EvaluateSettings
@@ -35,6 +37,7 @@ class Table:
         self.done = np.zeros(images, dtype=bool)
         self.columns = {name: np.full(images, blank) for name, blank in BLANKS.items()}
         self.seconds = 0.0
+        self._spectra: dict[int, FourierSpectrum] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.columns[name]
@@ -44,6 +47,20 @@ class Table:
         self.seconds += outcome.seconds
         for name, values in outcome.values.items():
             self.columns[name][positions] = values
+        if outcome.spectrum is not None:
+            self._spectra[int(positions[0])] = outcome.spectrum
+
+    @property
+    def spectrum(self) -> FourierSpectrum | None:
+        """Of the perturbations of all images; None if some are missing or if it was not asked for.
+
+        Chunks are added in the order of the images, so that its rounding does not tell of an interruption.
+        """
+        if not self._spectra or not self.done.all():
+            return None
+        return functools.reduce(
+            FourierSpectrum.merge, (self._spectra[k] for k in sorted(self._spectra)), FourierSpectrum()
+        )
 
 
 class Runner:
@@ -107,8 +124,11 @@ class Runner:
             "batch size": self.batch(name),
             "gradients": self.chosen.gradients,
             "device": self.device(name).type,
-        }
+        } | ({"spectra": True} if self._spectra(condition) else {})
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _spectra(self, condition: Condition) -> bool:
+        return self.chosen.spectra and condition.spectral and self.data.kind == "image"
 
     def _hash(self, positions: np.ndarray) -> str:
         """Of the images and labels at these positions."""
@@ -134,6 +154,7 @@ class Runner:
                 seed=stream_seed(self.chosen.seed, condition.name),
                 batch_size=self.batch(name),
                 gradients=self.chosen.gradient_dtype,
+                spectra=self._spectra(condition),
                 advance_bar=advance,
             )
         advance.finish()

@@ -49,8 +49,9 @@ def _points(ax: Axes, number: int, count: int, entry: Measured) -> Artist:
     shift = 0.5 / count * (number - (count - 1) / 2)
     x = np.arange(data.sizes["attack"]) + shift
     whiskers(ax, x, entry, "median", color=style["color"], linewidth=2)
-    order = [str(name) for name in data["attack"].values]
-    places = np.array([order.index(str(name)) for name in data["repeat_of"].values]) + shift
-    repeats = finite(data["repeat_median"].values)
-    ax.plot(places + 0.12 / count, repeats, ".", color=style["color"], markersize=3)
+    if "repeat_median" in data:  # groups of trainings have none
+        order = [str(name) for name in data["attack"].values]
+        places = np.array([order.index(str(name)) for name in data["repeat_of"].values]) + shift
+        repeats = finite(data["repeat_median"].values)
+        ax.plot(places + 0.12 / count, repeats, ".", color=style["color"], markersize=3)
     return ax.plot(x, finite(data["median"].values), label=plain(entry.model), **style | {"markersize": 6})[0]

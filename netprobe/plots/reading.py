@@ -14,7 +14,10 @@ from netprobe.errors import NetprobeError, unknown
 from netprobe.groups import NOT_A_MODEL
 
 # What `npb.evaluate` gives.
-OF_EVALUATION = ("evaluation", "worst_case", "minimum_norm", "boundary_distance", "corruptions", "landscape")
+OF_EVALUATION = (
+    *("evaluation", "worst_case", "minimum_norm", "boundary_distance", "perturbation_spectrum", "spectrum_difference"),
+    *("corruptions", "frequency_gains", "landscape"),
+)
 # What `npb.fit`, `npb.training.partial.sweep` and the analyses of defenses give.
 OF_TRAINING = ("history", "partial", "polarization", "firing", "prototypes", "settling", "lateral")
 OF_REPRESENTATIONS = ("similarity", "rsa", "cka_matrix")  # what `netprobe similarity` gives
@@ -26,7 +29,7 @@ DRAWN = {
     "accuracy": ("accuracy",),
     "batch_norm": ("running_mean", "running_variance", "gamma", "beta"),
     "batch_norm_drift": ("mean_shift", "log_variance_ratio", "symmetric_kl"),
-    "boundary_distance": ("median", "repeat_median", "repeat_of"),
+    "boundary_distance": ("median", "attack"),
     "cka": ("cka",),
     "cka_matrix": ("cka", "other_site"),
     "correlation": ("shift", "shift_per_pair"),

@@ -19,6 +19,7 @@ from netprobe.plots.reading import (
 )
 from netprobe.reporting.estimates import number, of_draws
 from netprobe.reporting.evaluation_rows import evaluated
+from netprobe.reporting.frequency_comparison import frequencies
 from netprobe.reporting.geometry_rows import distance_comparison
 from netprobe.reporting.rows import NORM, Row, alpha_rows, late, psr_rows, shift_rows
 from netprobe.reporting.weight_rows import filter_rows, tail_comparison
@@ -26,8 +27,9 @@ from netprobe.uncertainty import resampled_means
 
 
 def compare(results: xr.DataTree, one: str, other: str) -> Iterator[str]:
-    """Accuracy (paired on the same images), PSR of the late sites, spectrum, correlation shift, distances, weights."""
+    """Accuracy (paired on the same images), frequencies of perturbations, PSR of the late sites, and so on."""
     yield from _accuracy(results, one, other)
+    yield from frequencies(results, one, other)
     yield from _psr(results, one, other)
     yield from _intervals([*alpha_rows(results), *shift_rows(results), *filter_rows(results)], one, other)
     yield from distance_comparison(results, one, other)

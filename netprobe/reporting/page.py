@@ -163,10 +163,14 @@ def _lead(results: xr.DataTree) -> str:
     return f"What perturbations do inside {whose}, layer by layer"
 
 
+BESIDE = {"spectrum_difference", "frequency_gains"}
+"""Metrics that are told in the verdict and in the sections of others."""
+
+
 def _other_metrics(results: xr.DataTree) -> list[str]:
     """Metrics that have no section."""
     measured_ones = {metric for model in models_of(results) for metric in results[model].children}
-    return sorted(measured_ones - {section.metric for section in SECTIONS})
+    return sorted(measured_ones - {section.metric for section in SECTIONS} - BESIDE)
 
 
 def _on_data(data: dict[str, Any]) -> str:

@@ -12,7 +12,16 @@ from matplotlib.axes import Axes
 
 from netprobe import plots
 from netprobe.plots.partial_reading import mixed, parted, single
-from netprobe.plots.reading import conditions, measured, pick, same_sites, strongest_of_families, sweep, tabled
+from netprobe.plots.reading import (
+    conditions,
+    measured,
+    models_with,
+    pick,
+    same_sites,
+    strongest_of_families,
+    sweep,
+    tabled,
+)
 from netprobe.plots.robustness_curve import swept_bases
 
 MOST_FAMILIES = 4  # figures of one kind; the other perturbations are in the CSV file
@@ -78,6 +87,18 @@ def _boundary_distance(results: xr.DataTree, models: list[str]) -> Iterator[Figu
     yield Figure("Squared distances to the decision boundary", draw)
 
 
+def _minimal_spectra(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    data = measured(results, "perturbation_spectrum", models)[0].data
+    for name in shown_perturbations(results, "perturbation_spectrum", models):
+        options = {"perturbation": name, "models": models}
+        under = conditions(pick(data, perturbation=name))[0]
+        draw = partial(plots.plot_perturbation_spectrum, results, **options)
+        yield Figure(f"Energy of the perturbation by spatial frequency, {under}", draw)
+        yield Figure(
+            f"Mean spectra of the perturbation, {under}", partial(plots.plot_spectrum_maps, results, **options)
+        )
+
+
 def _corruptions(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     caption = "Accuracy under each corruption and severity"
     yield Figure(caption, partial(plots.plot_corruption_table, results, models=models))
@@ -85,6 +106,9 @@ def _corruptions(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
         draw = partial(plots.plot_severity_curve, results, models=models)
         yield Figure("Accuracy against severity, mean over corruptions", draw)
         yield Figure("Accuracy at one severity", partial(plots.plot_corruption_accuracy, results, models=models))
+    if gaining := models_with(results, "frequency_gains"):
+        draw = partial(plots.plot_frequency_gains, results, models=gaining)
+        yield Figure("Accuracy gained by the frequencies that a corruption changes", draw)
     options = {"models": models} | ({"baseline": models[0]} if len(models) > 1 else {})
     against = f", relative to {models[0]}" if len(models) > 1 else ""
     yield Figure(f"Corruption error{against}", partial(plots.plot_corruption_error, results, **options))
@@ -352,6 +376,19 @@ SECTIONS = (
         ("median", "repeat_median"),
     ),
     Section(
+        "perturbation_spectrum",
+        "Spatial frequencies of minimal perturbations",
+        "What the nearest errors found are made of. Every image counts alike, however large its perturbation is; "
+        "1 is white noise, high at the left means coarse changes, high at the right fine ones. In maps the middle is "
+        "the mean of the image and the edges the finest stripes; a difference is orange where a network has to be "
+        "attacked with more of that frequency. A decision-based attack starts from white noise: until it has taken "
+        "thousands of steps a flat spectrum shows its start and not the network. The table has the power-weighted mean "
+        "frequency in cycles per image. None of this says how large perturbations are.",
+        _minimal_spectra,
+        Numbers("centroid", "perturbation", 2),
+        ("centroid", "low_frequency_share", "changed"),
+    ),
+    Section(
         "corruptions",
         "Common corruptions",
         "Accuracy under the corruptions of ImageNet-C and CIFAR-10-C, made afresh for these images. Nobody looks for "
@@ -359,7 +396,7 @@ SECTIONS = (
         "corruption by corruption, and the mean of these ratios is the mean corruption error (mCE).",
         _corruptions,
         Numbers("error", "corruption", 3),
-        ("error", "mean_error", "mean_accuracy"),
+        ("error", "mean_error", "mean_accuracy", "group_accuracy"),
     ),
     Section(
         "landscape",

@@ -24,8 +24,20 @@ def small(perturbations=PERTURBATIONS, models=None, data=None, **settings):
     )
 
 
+class Nearest:
+    """A callable that looks for the nearest error."""
+
+    strength, norm, family, eps = "norm", "l2", "nearest", None
+
+    def __init__(self, inner) -> None:
+        self.inner = inner
+
+    def __call__(self, model, x, y, *, generator):
+        return self.inner(model, x, y, generator=generator)
+
+
 def values(tree, path: str):
     return tree[path].values
 
 
-__all__ = ["PERTURBATIONS", "QUIET", "npb", "small", "two_models", "values"]
+__all__ = ["PERTURBATIONS", "QUIET", "Nearest", "npb", "small", "two_models", "values"]

@@ -123,13 +123,13 @@ def test_boundary_distances_by_hand():
     found = tree["m/boundary_distance"]
     exact = (means.numpy() - 0.5) ** 2
     square = found["square"]
-    np.testing.assert_allclose(square.sel(condition="fmn")[:4], exact[:4], rtol=0.01)
-    assert np.isnan(square.sel(condition=["fmn", "far"])[:, 4]).all()  # it was wrong already
-    assert (square.sel(condition=list(repeats)) >= exact * 0.999).all()  # and of all five images
+    np.testing.assert_allclose(square.sel(repeat="fmn")[:4], exact[:4], rtol=0.01)
+    assert np.isnan(square.sel(repeat=["fmn", "far"])[:, 4]).all()  # it was wrong already
+    assert (square.sel(repeat=list(repeats)) >= exact * 0.999).all()  # and of all five images
     assert found["attack"].values.tolist() == ["near", "fmn", "far"]
-    medians = [np.median(square.sel(condition=f"near-{k}")) for k in (1, 2)]
+    medians = [np.median(square.sel(repeat=f"near-{k}")) for k in (1, 2)]
     np.testing.assert_allclose(found["median"].sel(attack="near"), np.mean(medians))
-    assert not np.allclose(*(square.sel(condition=f"near-{k}") for k in (1, 2)))  # other noise
+    assert not np.allclose(*(square.sel(repeat=f"near-{k}") for k in (1, 2)))  # other noise
     low, high = found["median_interval"].sel(attack="near").values
     assert low <= float(found["median"].sel(attack="near")) <= high
     assert tree["m/minimum_norm/success"].sel(condition="near-1") == 1  # of those right when clean

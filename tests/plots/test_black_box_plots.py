@@ -43,7 +43,7 @@ def test_boundary_distances_and_their_repeats(results, tmp_path):
     repeats = [line for line in ax.lines if line.get_marker() == "."]
     np.testing.assert_allclose(repeats[1].get_ydata(), data["repeat_median"])
     assert ax.get_yscale() == "log" and plots.save(ax, tmp_path / "a.svg").exists()
-    alone = plots.plot_boundary_distance(data.to_dataset().isel(attack=[0]).isel(condition=[0, 1]))
+    alone = plots.plot_boundary_distance(data.to_dataset().isel(attack=[0]).isel(repeat=[0, 1]))
     assert alone.get_yscale() == "linear" and alone.get_ylim()[0] == 0
 
 

@@ -11,7 +11,7 @@ from synthetic_results import synthetic_results
 from netprobe.reporting import report
 
 HOSTILE = ("<script>alert(1)<", "'\"><img src=x onerror=alert(2)>")
-ELSEWHERE = "batch_norm_drift"  # on a page of its own in other tests: with everything, a page is too large to hold all
+ELSEWHERE = ("batch_norm", "batch_norm_drift")  # on pages of their own in other tests; with all, one is too large
 SITES = ("conv1", 'a"b', "</title><script>x", "{{ 7*7 }}", "layer.$x$", "fc")
 
 
@@ -23,7 +23,7 @@ def results() -> xr.DataTree:
 @pytest.fixture(scope="session")
 def hostile() -> xr.DataTree:
     everything = synthetic_results(HOSTILE, sites=SITES, images=8, maps=1)
-    return everything.filter(lambda node: node.name != ELSEWHERE)
+    return everything.filter(lambda node: node.name not in ELSEWHERE)
 
 
 @pytest.fixture(scope="session")
