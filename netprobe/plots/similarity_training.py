@@ -45,7 +45,7 @@ def plot_similarity_training(
         raise NetprobeError("none of these trainings had the regulariser 'similarity': there is nothing to draw")
     ax = panel_canvas(ax, 3 * len(every), "Epoch", "")
     sites = similarity_sites(every[0].data)[:MOST]
-    titles = [f"{_of(entry, every)}{what}" for entry in every for what in ("weight", "mean similarity", "correlation")]
+    titles = [_title(entry, what, every) for entry in every for what in ("weight", "mean similarity", "correlation")]
     made = iter(panels(ax, titles))
     for entry in every:
         handles = _sites(next(made), entry, similarity_sites(entry.data)[:MOST], WEIGHT)
@@ -61,8 +61,8 @@ def similarity_sites(history: xr.Dataset) -> list[str]:
     return [str(name).removeprefix(WEIGHT) for name in history.data_vars if str(name).startswith(WEIGHT)]
 
 
-def _of(entry: Measured, every: Sequence[Measured]) -> str:
-    return f"{entry.model}: " if len(every) > 1 else ""
+def _title(entry: Measured, what: str, every: Sequence[Measured]) -> str:
+    return f"{entry.model}: {what}" if len(every) > 1 else what.capitalize()
 
 
 def _sites(panel: Axes, entry: Measured, sites: Sequence[str], prefix: str) -> list:
@@ -91,6 +91,8 @@ def _correlation(panel: Axes, entry: Measured) -> None:
         panel.plot(entry.data["epoch"].values, values, color=INK, marker=".", markersize=3)
     else:
         panel.text(0.5, 0.5, "undefined", transform=panel.transAxes, ha="center", va="center", fontsize=8)
+        panel.set(xticks=[], yticks=[])
+        return
     _around_zero(panel)
     panel.xaxis.set_major_locator(MaxNLocator(2, integer=True, min_n_ticks=1))
 
