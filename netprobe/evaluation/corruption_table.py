@@ -73,7 +73,7 @@ def _by_frequency(
     if any(spectrum is None for spectrum in spectra.values()):
         return {}
     each = {name: float(spectrum.results()["centroid"]) for name, spectrum in spectra.items()}
-    centroid = np.array([np.nanmean([each[c.name] for c in chosen if c.family == name]) for name in names])
+    centroid = np.array([np.mean([each[c.name] for c in chosen if c.family == name]) for name in names])
     group = frequency_groups(centroid)
     grouped = np.stack([right[group == one].mean(0) if (group == one).any() else right[0] * np.nan for one in GROUPS])
     about = "mean accuracy over severities and the corruptions of low, medium and high frequency"
