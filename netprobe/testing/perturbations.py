@@ -55,7 +55,7 @@ class PerturbationSubject:
         self.perturbation, self.shapes, self.atol = perturbation, shapes, atol
 
     def __repr__(self) -> str:
-        return f"the perturbation {self.perturbation!r}"
+        return f"the perturbation {getattr(self.perturbation, '__qualname__', self.perturbation)}"
 
     @property
     def ours(self) -> bool:

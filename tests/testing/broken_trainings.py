@@ -95,7 +95,7 @@ class OfEveryLayer(SquaredMean):
 class Moving(SquaredMean):
     def forward(self, model, step):
         with torch.no_grad():
-            next(model.parameters()).mul_(0.999)
+            model(torch.zeros(2, 1, 8, 8))  # in train mode, which moves the statistics of batch norm
         return super().forward(model, step)
 
 

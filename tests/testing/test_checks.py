@@ -49,6 +49,12 @@ def test_a_broken_law_is_found_and_told(law, subject, broken):
         law(tried)
 
 
+def test_a_mean_of_means_is_found_where_an_offset_would_hide_it():
+    subject = metrics.MetricSubject(broken_metrics.observing(update=broken_metrics.angles_by_batches)())
+    with pytest.raises(AssertionError, match="breaks any_batch_size"):
+        metrics.any_batch_size(subject)
+
+
 def test_all_broken_laws_are_told_at_once():
     with pytest.raises(AssertionError, match=r"^2 of \d+ laws are broken") as caught:
         testing.check_perturbation(lambda model, x, y, *, generator: (x - x.mean(0)).abs().add_(0.9))
