@@ -199,6 +199,7 @@ def test_ctrl_c_leaves_what_was_done_and_the_same_command_goes_on(checkpoint, tm
         ("my/net.py:make@w/a.pt", "a", "my/net.py:make", "w/a.pt", {}),
         ("at=resnet18@a=b.pt,normalize=cifar10", "at", "resnet18", "a=b.pt", {"normalize": "cifar10"}),
         ("mlp,num_classes=4", "mlp", "mlp", None, {"num_classes": 4}),
+        ("shallow,batch_norm=true,p=none", "shallow", "shallow", None, {"batch_norm": True, "p": None}),
     ],
 )
 def test_model_arguments(text, name, what, checkpoint, settings):

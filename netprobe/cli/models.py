@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from netprobe.errors import NetprobeError
+from netprobe.fields import literal
 
 FORM = """A MODEL is [NAME=]WHAT[@CHECKPOINT][,SETTING=VALUE...].
 
@@ -75,14 +76,7 @@ def _settings(text: str) -> tuple[str, dict[str, Any]]:
     settings = dict(part.split("=", 1) for part in parts)
     if "normalize" in settings:
         settings["normalize"] = normalization(settings["normalize"])
-    return body, {k: _value(v) if isinstance(v, str) else v for k, v in settings.items()}
-
-
-def _value(text: str) -> int | float | str:
-    """A number where `text` spells one."""
-    if re.fullmatch(r"-?\d+", text):
-        return int(text)
-    return float(text) if re.fullmatch(r"-?\d*\.\d+(e-?\d+)?|-?\d+e-?\d+", text) else text
+    return body, {k: literal(v) if isinstance(v, str) else v for k, v in settings.items()}
 
 
 def normalization(text: str | None) -> Any:
