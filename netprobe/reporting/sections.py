@@ -23,6 +23,7 @@ from netprobe.plots.reading import (
     tabled,
 )
 from netprobe.plots.robustness_curve import swept_bases
+from netprobe.plots.similarity_training import similarity_sites
 
 MOST_FAMILIES = 4  # figures of one kind; the other perturbations are in the CSV file
 
@@ -144,6 +145,9 @@ def _history(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     if any("regularisers" in results[model]["history"].attrs for model in models):
         draw = partial(plots.plot_training_terms, results, models=models)
         yield Figure("Losses, accuracies and the terms of regularisers", draw)
+    if any(similarity_sites(results[model]["history"].to_dataset()) for model in models):
+        draw = partial(plots.plot_similarity_training, results, models=models)
+        yield Figure("What the similarity of pairs was drawn to, site by site", draw)
 
 
 def _polarization(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
