@@ -55,7 +55,7 @@ def law_cases():
     """Those of layers and front ends, which have trainings of their own in their folders, train in the slow tests."""
     for spec, subject in SUBJECTS.items():
         for law in (law for law in LAWS if law.applies(subject)):
-            slow = [pytest.mark.slow] if WEAK[spec] and law in TRAINING else []
+            slow = [pytest.mark.slow] if (WEAK[spec] or "mode=train" in spec) and law in TRAINING else []
             yield pytest.param(subject, law, marks=slow, id=f"{spec}-{law.name}")
 
 

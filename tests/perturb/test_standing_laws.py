@@ -126,11 +126,10 @@ def test_mistakes_stay_and_cost_one_pass_and_failures_of_minimum_norms_stay_too(
         assert torch.equal(moved[1:], outcome.fooled[1:])
 
 
-@pytest.mark.parametrize("wrong", [False, True], ids=["some-wrong", "all-wrong"])
 @every_case
-def test_the_model_is_never_shown_an_empty_batch(name, wrong):
+def test_the_model_is_never_shown_an_empty_batch_whatever_the_slots(name):
     perturbation, (model, x, y) = case(name), setting()
-    fool(perturbation, Refusing(model), x, (predicted(model, x) + 1) % 5 if wrong else y, slots=4)
+    fool(perturbation, Refusing(model), x, y, slots=4)
 
 
 @every_case
