@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from netprobe.uncertainty import t_interval, wilson
 
 WORST = "worst"
 """The column of images that stand every attack there was."""
+BRACKETS = "in brackets: the work, on its own data"
 KEPT = (
     "std",
     "version",
@@ -122,9 +123,26 @@ def estimate(value: float, low: float, high: float) -> str:
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def as_help(text: str) -> str:
-    """A docstring as the help of a command: indented parts keep their lines."""
-    return text.replace("\n\n    ", "\n\n\b\n    ")
+def rows(
+    trees: Iterable[xr.DataTree], shown: Sequence[str], paper: Mapping[str, tuple[float | None, ...]]
+) -> list[str]:
+    """The table of one evaluation or several, in per cent, and of how many images and under which attacks."""
+    every = list(trees)
+    lines = [*head(shown), *(line for tree in every for line in table(tree, shown, paper))]
+    about = dict.fromkeys(line for tree in every for line in settings_of(tree))
+    return [*lines, "", *about, *([BRACKETS] if paper else [])]
+
+
+def norms(results: xr.DataTree, attack: str, paper: Mapping[str, tuple[float | None, float | None]]) -> list[str]:
+    """A line for each network: share of the images that a minimum-norm attack broke, mean and median norm of these."""
+    lines = head(["broken, %", "mean norm", "median norm"])
+    for name in evaluated(results, "minimum_norm"):
+        found = results[name]["minimum_norm"].to_dataset().sel(condition=attack)
+        share, mean, median = (float(found[each]) for each in ("success", "mean", "median"))
+        low, high = (float(bound) for bound in found["mean_interval"])
+        known = ["" if number is None else f" (paper {number:g})" for number in paper.get(name, (None, None))]
+        lines.append(f"| {name} | {100 * share:.0f}{known[0]} | {estimate(mean, low, high)}{known[1]} | {median:.3g} |")
+    return [*lines, "", *settings_of(results), BRACKETS]
 
 
 def evaluating(folder: str) -> Callable:

@@ -14,6 +14,10 @@ class MissingData(NetprobeError):
     """A data set that is not where it was looked for, or is damaged."""
 
 
+class MissingLibrary(NetprobeError):
+    """An optional library that is not installed."""
+
+
 class CheckpointError(NetprobeError):
     """A checkpoint that does not fit the model, or that would have to execute code to be read."""
 

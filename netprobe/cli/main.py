@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from netprobe.cli.evaluate import EXAMPLES
+from netprobe.cli.figures import figures
 from netprobe.cli.geometry import EXAMPLES as GEOMETRY_EXAMPLES
 from netprobe.cli.models import FORM, load_all, normalization
 from netprobe.cli.options import (
@@ -56,6 +57,7 @@ def main() -> None:
     netprobe geometry A.pt B.pt --data mnist --limit 500 -o out/
     netprobe train pgd-at:eps=8/255 --data cifar10 --model resnet18 --normalize cifar10 -o runs/robust
     netprobe partial --model resnet18 --data cifar10 --codes A1N2,N1A2 --cutoffs blocks -o runs/partial
+    netprobe figures --scale smoke                    every published figure, in minutes
 
     Exit codes: 0 done, 1 findings (check), 2 a mistake in what was asked, 130 interrupted.
     """
@@ -530,6 +532,7 @@ def _told(kind: type) -> str:
 
 
 main.add_command(partial)
+main.add_command(figures)
 
 
 def _loaded(models: list[str] | tuple[str, ...], loading: dict[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from netprobe.errors import NetprobeError
+from netprobe.errors import MissingLibrary
 from netprobe.outputs import logits_of
 from netprobe.perturb.geometry import Box
 
 
 def needed(module: str, attack: str) -> ModuleType:
-    """The module of an optional library; a `NetprobeError` that says how to get it where there is none."""
+    """The module of an optional library; a `MissingLibrary` that says how to get it where there is none."""
     library = module.partition(".")[0]
     try:
         with warnings.catch_warnings():
@@ -24,7 +24,7 @@ def needed(module: str, attack: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != library:
             raise
-        raise NetprobeError(
+        raise MissingLibrary(
             f"{attack} comes from the library {library}, which is not installed: pip install netprobe-torch[attacks]"
         ) from None
 

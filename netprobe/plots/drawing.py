@@ -24,6 +24,8 @@ STYLE = Path(__file__).with_name("netprobe.mplstyle")
 INK = "#1f2328"
 QUIET = "#6e7781"
 LONGEST_NAME = 24
+DATES = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""Left out of the metadata: the same figure is the same file."""
 LETTER = 9  # points, the largest size of text in the style sheet but headings
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -50,15 +52,21 @@ def styled(plot: Callable[P, Axes]) -> Callable[P, Axes]:
     return inside
 
 
-def save(drawn: Axes | Figure, path: str | Path, **options: object) -> Path:
+def save(
+    drawn: Axes | Figure, path: str | Path, *, title: str | None = None, about: str | None = None, **options: object
+) -> Path:
     """Write a figure (or that of an Axes): text stays text, and the same numbers give the same bytes.
 
-    The suffix decides the format. Some settings of the style act only on saving, hence not `figure.savefig`.
+    The suffix decides the format. `title` and `about`, where it came from, are in the file's metadata: of a PDF as
+    Title and Keywords, of a PNG as the texts Title and Description, of an SVG likewise. Some settings of the style act
+    only on saving, hence not `figure.savefig`.
     """
     figure = drawn.figure if isinstance(drawn, Axes) else drawn
-    dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    suffix = Path(path).suffix.lower()
+    said = {"Title": title, "Keywords" if suffix == ".pdf" else "Description": about}
+    metadata = {name: text for name, text in said.items() if text is not None} | DATES.get(suffix, {})
     with style():
-        figure.savefig(path, metadata=dates.get(Path(path).suffix.lower()), **options)
+        figure.savefig(path, metadata=metadata or None, **options)
     return Path(path)
 
 

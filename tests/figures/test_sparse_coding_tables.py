@@ -30,7 +30,7 @@ def accuracy(folder, name, condition) -> str:
 
 def test_table_4_5(trained, printed, tmp_path):
     models = (f"sparse={trained / 'fixed' / 'best.pt'}", f"mine={trained / 'plain' / 'best.pt'}")
-    text = printed("table_4_5.py", *models, *RUN, "--restarts", 2, "-o", tmp_path)
+    text = printed("diss_tab_4_5_sparse_coding.py", *models, *RUN, "--restarts", 2, "-o", tmp_path)
     cells = [accuracy(tmp_path, "sparse", each) for each in ("clean", "linf-ce", "linf-cw", "l2", "l1")]
     paper = ("85.45", "37.33", "37.35", "60.47", "47.13")
     assert "| sparse | " + " | ".join(f"{c} (paper {p})" for c, p in zip(cells, paper, strict=True)) + " |" in text
@@ -42,7 +42,7 @@ def test_tables_4_2_and_4_3(trained, printed, tmp_path):
     twin, plain = (trained / name / "best.pt" for name in ("twin", "plain"))
     models = (f"sparse={trained / 'random' / 'best.pt'}", f"AT={plain}")
     sources = ("--twin", twin, "--surrogate", plain)
-    text = printed("table_4_2.py", *models, *sources, *RUN, "--eot", 2, "-o", tmp_path)
+    text = printed("diss_tab_4_2_stochastic.py", *models, *sources, *RUN, "--eot", 2, "-o", tmp_path)
     cells = [accuracy(tmp_path, "sparse", each) for each in ("clean", "white-box", "pw-t", "black-box")]
     paper = ("80.1", "61.3", "39.5", "57.8")
     assert "| sparse | " + " | ".join(f"{c} (paper {p})" for c, p in zip(cells, paper, strict=True)) + " | " in text
@@ -55,5 +55,5 @@ def test_tables_4_2_and_4_3(trained, printed, tmp_path):
 
 def test_a_spoiled_network_name_is_an_error_before_any_work(printed, tmp_path):
     with pytest.raises(npb.NetprobeError, match="no_such_net"):
-        printed("table_4_5.py", "no_such_net", "--data", "digits", "-o", tmp_path)
+        printed("diss_tab_4_5_sparse_coding.py", "no_such_net", "--data", "digits", "-o", tmp_path)
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ from netprobe import data
 from netprobe.defenses import PolarizingDefense
 from netprobe.models import digits_cnn
 
-SCRIPT = "table_4_1.py"
+SCRIPT = "diss_tab_4_1_polarizing.py"
 ATTACKS = {"fgsm": "fgsm:eps=0.3", "bim": "bim:eps=0.3,steps=2", "pgd": "pgd:eps=0.3,steps=2,restarts=2"}
 
 

@@ -10,7 +10,7 @@ def test_rows_of_named_networks_have_published_numbers(printed, tmp_path):
     for name, spec in (("standard", "hah:blocks=0"), ("HaH", "hah:blocks=2")):
         npb.fit(spec, "digits_cnn", train, out=tmp_path / name, **QUICK)
     networks = [f"{name}={tmp_path / name / 'best.pt'}" for name in ("standard", "HaH")]
-    text = printed("table_5_1.py", *networks, "--data", "digits", "--limit", 8, "-o", tmp_path / "out")
+    text = printed("diss_tab_5_1_hah.py", *networks, "--data", "digits", "--limit", 8, "-o", tmp_path / "out")
     evaluation = npb.open_results(tmp_path / "out" / "HaH.nc")["HaH/evaluation"]
     (line,) = (line for line in text.splitlines() if line.startswith("| HaH | "))
     assert line.count("(paper ") == 4 and line.endswith("(paper 27.6) |")

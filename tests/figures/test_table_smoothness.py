@@ -17,18 +17,18 @@ def row(text, name):
 
 def test_one_seed_has_intervals_over_images(printed, tmp_path):
     run = (*RUN, *SMALL, "--seeds", 1, "--kinds", "KH,untrained,JReg", "-o", tmp_path)
-    text = printed("table_smoothness.py", *run)
+    text = printed("kh_tab_smoothness.py", *run)
     kept = npb.open_results(tmp_path / "KH-0.nc")
     low, high = 100 * kept["accuracy/accuracy_interval"].values[0]
     assert row(text, "KH")[0] == f"{100 * float(kept['accuracy/accuracy'][0]):.3g} [{low:.3g}, {high:.3g}]"
     assert npb.load(tmp_path / "untrained-0" / "last.pt").hidden is not None
     assert "(paper" not in text and len(row(text, "JReg")) == 7
     before = (tmp_path / "KH-0.nc").stat().st_mtime_ns
-    assert printed("table_smoothness.py", *run) == text and (tmp_path / "KH-0.nc").stat().st_mtime_ns == before
+    assert printed("kh_tab_smoothness.py", *run) == text and (tmp_path / "KH-0.nc").stat().st_mtime_ns == before
 
 
 def test_several_seeds_have_t_intervals(printed, tmp_path):
-    text = printed("table_smoothness.py", *RUN, *SMALL, "--seeds", 2, "--kinds", "BP", "-o", tmp_path)
+    text = printed("kh_tab_smoothness.py", *RUN, *SMALL, "--seeds", 2, "--kinds", "BP", "-o", tmp_path)
     norms = [
         float(npb.open_results(tmp_path / f"BP-{seed}.nc")["jacobians/mean_frobenius"].squeeze()) for seed in (0, 1)
     ]

@@ -1,7 +1,12 @@
-"""Table 4.5 of Bakiskan (2022): the sparse coding front end without dropout under four attacks, beside the paper.
+"""Table 4.5 of Bakiskan (2022): the sparse coding front end without dropout under four attacks.
 
-    python figures/table_4_5.py sparse=runs/sparse-15/best.pt NT=resnet32_thin@nt.pt,normalize=cifar10 \\
-        AT=resnet32_thin@at.pt,normalize=cifar10 --data cifar10 --steps 40 --restarts 100 -o runs/table-4-5
+    python figures/diss_tab_4_5_sparse_coding.py --run --scale smoke -o runs/figures
+
+trains and evaluates what the table is of, and prints it beside the published numbers;
+
+    python figures/diss_tab_4_5_sparse_coding.py sparse=runs/sparse-15/best.pt \\
+        NT=resnet32_thin@nt.pt,normalize=cifar10 AT=resnet32_thin@at.pt,normalize=cifar10 \\
+        --data cifar10 --steps 40 --restarts 100 -o runs/table-4-5
 
 evaluates every network, MODELS being as for `netprobe evaluate`, and prints the table: accuracies in per cent with
 their 95 % Wilson intervals. What was done is kept, so that the same call goes on from there. Networks with a front end
@@ -12,7 +17,10 @@ from __future__ import annotations
 
 import click
 import published
+from studies.sparse_coding import SparseCoding
 
+from netprobe.cli.figures import as_help, run_script
+from netprobe.gallery import Table
 from netprobe.perturb import PGD
 
 BUDGETS = {
@@ -29,7 +37,7 @@ PAPER = {
 }
 
 
-@click.command(help=published.as_help(__doc__))
+@click.command(help=as_help(__doc__))
 @published.evaluating("runs/table-4-5")
 @click.option("--steps", default=40, show_default=True, help="Steps of every attack.")
 @click.option("--restarts", default=100, show_default=True, help="Random starts of every attack.")
@@ -44,5 +52,12 @@ def main(steps: int, restarts: int, backward: str, **run: object) -> None:
     published.report(attacks, backward, ("clean", *BUDGETS), PAPER, **run)
 
 
+def rows(study: SparseCoding) -> list[str]:
+    """Of every network of the study."""
+    return published.rows([study.attacked(name) for name in study.networks], ("clean", *BUDGETS), PAPER)
+
+
+TABLE = Table(__file__, __doc__, SparseCoding, rows)
+
 if __name__ == "__main__":
-    main()
+    run_script(TABLE, otherwise=main)

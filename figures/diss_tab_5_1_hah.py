@@ -1,6 +1,11 @@
-"""Tables 5.1 and 5.3 of Bakiskan (2022): networks with HaH blocks and without, beside the paper.
+"""Tables 5.1 and 5.3 of Bakiskan (2022): networks with HaH blocks, without, and without single components.
 
-    python figures/table_5_1.py standard=runs/standard/best.pt HaH=runs/hah/best.pt --data cifar10 -o runs/table-5-1
+    python figures/diss_tab_5_1_hah.py --run --scale smoke -o runs/figures
+
+trains and evaluates what the table is of, and prints it beside the published numbers;
+
+    python figures/diss_tab_5_1_hah.py standard=runs/standard/best.pt HaH=runs/hah/best.pt --data cifar10 \\
+        -o runs/table-5-1
 
 evaluates every network, MODELS being as for `netprobe evaluate`, and prints the table: accuracies in per cent with
 their 95 % Wilson intervals. The names standard, HaH, no-loss, batch-norm and no-threshold have published numbers:
@@ -21,7 +26,10 @@ from __future__ import annotations
 
 import click
 import published
+from studies.hah import HaH
 
+from netprobe.cli.figures import as_help, run_script
+from netprobe.gallery import Table
 from netprobe.perturb import AutoAttack, GaussianNoise
 
 ATTACKS = {
@@ -38,12 +46,19 @@ PAPER = {
 }
 
 
-@click.command(help=published.as_help(__doc__))
+@click.command(help=as_help(__doc__))
 @published.evaluating("runs/table-5-1")
 def main(**run: object) -> None:
     """Evaluate, and print."""
     published.report(lambda way: ATTACKS, None, ("clean", *ATTACKS), PAPER, **run)
 
 
+def rows(study: HaH) -> list[str]:
+    """Of all components."""
+    return published.rows([study.components()], ("clean", *ATTACKS), PAPER)
+
+
+TABLE = Table(__file__, __doc__, HaH, rows)
+
 if __name__ == "__main__":
-    main()
+    run_script(TABLE, otherwise=main)

@@ -1,7 +1,11 @@
-"""The five networks of Holzhausen et al. (arXiv 2405.00679) and their control: accuracy, distances, spectra, Jacobians.
+"""Table of arXiv 2405.00679: accuracy, distances to errors, exponents of spectra and Jacobians of five networks.
 
-    python figures/table_smoothness.py --data cifar10 -o runs/smoothness-cifar10
-    python figures/table_smoothness.py --data mnist --local krotov-hopfield:local_epochs=100 \\
+    python figures/kh_tab_smoothness.py --run --scale smoke -o runs/figures
+
+prints it of one seed, with the control that the publication has for spectra alone; of several seeds and other settings
+
+    python figures/kh_tab_smoothness.py --data cifar10 -o runs/smoothness-cifar10
+    python figures/kh_tab_smoothness.py --data mnist --local krotov-hopfield:local_epochs=100 \\
         --decoder-epochs 20 --epochs 20 -o runs/smoothness-mnist
 
 trains, for every seed, on images of unit L_3 norm,
@@ -22,57 +26,33 @@ Learning rates fall by a cosine where the publication has steps. What was done i
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import published
 import xarray as xr
-from torch import nn
+from studies.krotov_hopfield import (
+    HIDDEN,
+    KINDS,
+    REPRESENTATION,
+    SITE,
+    WALKS,
+    Smoothness,
+    measure,
+    trained,
+)
 
 import netprobe as npb
+from netprobe.cli.figures import as_help, run_script
 from netprobe.data import Data
-from netprobe.defenses import parse_defense
-from netprobe.defenses.krotov_hopfield.defense import DECODER, KrotovHopfieldDefense
-from netprobe.geometry import critical_distances, jacobian_norms, unit_spectra
+from netprobe.defenses.krotov_hopfield.defense import KrotovHopfieldDefense
+from netprobe.gallery import Table
 from netprobe.store import model_card, provenance, stamped, versions
-from netprobe.training.initial import initial
-
-HIDDEN, LOCAL_POWER = 2000, 4.5
-ENOUGH = 3500
-"""Images of a step of which a spectrum of 2000 eigenvalues is told, as by Nassar et al., arXiv 2012.04729."""
-CONTROL = "untrained"
-WALKS = ("random", "fgsm", "pgd")
-SITE, REPRESENTATION, SCALED = "hidden", "relu", "scale"
 
 Estimate = tuple[float, float, float]
 """A number, and the bounds of its interval."""
-
-
-class Kind(NamedTuple):
-    """How one of the networks is trained, and its published numbers, in the order of `COLUMNS`."""
-
-    regularise: tuple[str, ...] = ()
-    local: bool = False
-    batch_norm: bool = False
-    paper: tuple[float | None, ...] | None = None
-
-    @property
-    def power(self) -> float:
-        return LOCAL_POWER if self.local else 1.0
-
-
-KINDS = {
-    "KH": Kind(local=True, paper=(47.2, 3.1, 0.124, 0.120, 2.67, 1.29, None)),
-    CONTROL: Kind(local=True, paper=(None, None, None, None, 1.53, 0.11, None)),
-    "BP": Kind(paper=(56.2, 1.1, 0.040, 0.039, 2.92, 0.97, None)),
-    "L2": Kind(("l2:coupling=5e-4",), paper=(51.9, 2.6, 0.105, 0.101, 4.11, 2.46, None)),
-    "JReg": Kind(("jacobian:coupling=1e-3,site=hidden,wrt=scale",), paper=(55.9, 1.8, 0.068, 0.065, 3.54, 1.42, None)),
-    "SpecReg": Kind(("spectral:coupling=1,site=re:^relu$",), batch_norm=True),
-}
-"""Published for CIFAR-10, one seed. Those of SpecReg are left out: its hidden layer stayed at its initial values."""
 
 
 def _read(group: str, name: str, interval: str, scale: float = 1, **labels: Any) -> Callable[[xr.DataTree], Estimate]:
@@ -104,7 +84,7 @@ COLUMNS = {
 }
 
 
-@click.command(help=published.as_help(__doc__))
+@click.command(help=as_help(__doc__))
 @click.option("--data", default="cifar10", show_default=True, help="Name or path of the images.")
 @click.option("--train-limit", type=int, help="How many training images; all by default.")
 @click.option("--limit", type=int, help="How many test images; all by default.")
@@ -129,50 +109,17 @@ def main(data: str, train_limit: int | None, limit: int | None, kinds: str, seed
 def of_network(
     name: str, seed: int, train: Data, test: Data, out: Path, *, walked: int, blocks: bool, hidden: int, **epochs: Any
 ) -> dict[str, xr.Dataset]:
-    """What is measured of one network, which is trained first; read from its file where that is done.
-
-    blocks : whether exponents get intervals over images, which take long and are not needed beside several seeds.
-    """
-    model = trained(name, seed, train, out, hidden=hidden, **epochs)
+    """What is measured of one network, which is trained first; read from its file where that is done."""
+    model = trained(name, seed, train, out, hidden=hidden, **epochs).model
     about = {"model": model_card(model), "data": test.describe(), "walked": walked, "blocks": blocks}
     about |= {"versions": versions()}
     path = out / f"{name}-{seed}.nc"
     if path.exists() and provenance(kept := npb.open_results(path)) == about:
         return kept
-    some = test.take(min(walked, len(test)), 0)
-    groups = {
-        "/accuracy": npb.evaluate({name: model}, test, None, doubts=False)[f"{name}/evaluation"].to_dataset(),
-        "/distances": critical_distances(model, some, WALKS),
-        "/jacobians": jacobian_norms(model, some, f"re:^{REPRESENTATION}$", wrt=SCALED),
-        "/spectra": unit_spectra(model, test, [SITE, f"re:^{REPRESENTATION}$"], units=(), jackknife=blocks),
-    }
+    groups = measure(model, test, test.take(min(walked, len(test)), 0), blocks)
     tree = stamped(groups, about)
     npb.save_results(tree, path)
     return tree
-
-
-def trained(
-    name: str,
-    seed: int,
-    data: Data,
-    out: Path,
-    *,
-    hidden: int,
-    local: str,
-    decoder_epochs: int,
-    epochs: int,
-    batch_size: int,
-) -> nn.Module:
-    """One of the networks after its last epoch, which is what was published."""
-    kind, folder = KINDS[name], out / f"{name}-{seed}"
-    network = initial("shallow", data, seed, hidden=hidden, power=kind.power, batch_norm=kind.batch_norm)
-    how = {"seed": seed, "validation": 0.0, "out": folder, "name": folder.name}
-    if kind.local:
-        defense = dataclasses.replace(parse_defense(local), untrained=name == CONTROL)
-        return npb.fit(defense, network, data, DECODER, epochs=decoder_epochs, batch_size=batch_size, **how).model
-    many = max(batch_size, ENOUGH) if kind.batch_norm else batch_size
-    recipe = DECODER.with_settings(schedule="cosine", epochs=epochs, batch_size=min(many, len(data)))
-    return npb.fit("natural", network, data, recipe, regularise=kind.regularise, **how).model
 
 
 def _cells(name: str, measured: Sequence[xr.DataTree], data: str) -> Iterator[str]:
@@ -190,5 +137,15 @@ def _estimate(found: Sequence[Estimate]) -> str:
     return published.over_seeds([value for value, _, _ in found])
 
 
+def rows(study: Smoothness) -> list[str]:
+    """Of one seed."""
+    measured = {name: study.measured(name) for name in KINDS}
+    data = study.settings["data"]
+    lines = [f"| {name} | " + " | ".join(_cells(name, [tree], data)) + " |" for name, tree in measured.items()]
+    return [*published.head(COLUMNS), *lines, "", f"{data}, one seed"]
+
+
+TABLE = Table(__file__, __doc__, Smoothness, rows)
+
 if __name__ == "__main__":
-    main()
+    run_script(TABLE, otherwise=main)

@@ -1,6 +1,11 @@
-"""Table 4.1 of Bakiskan (2022): the polarizing front end under white-box attacks, beside the published numbers.
+"""Table 4.1 of Bakiskan (2022): the polarizing front end under white-box attacks.
 
-    python figures/table_4_1.py mnist=runs/table-4-1/mnist/results.nc fashion-mnist=runs/table-4-1/fashion/results.nc
+    python figures/diss_tab_4_1_polarizing.py --run --scale smoke -o runs/figures
+
+trains and evaluates what the table is of, and prints it beside the published numbers; networks of your own are shown by
+
+    python figures/diss_tab_4_1_polarizing.py mnist=runs/table-4-1/mnist/results.nc \\
+        fashion-mnist=runs/table-4-1/fashion/results.nc
 
 Each results.nc is that of `netprobe evaluate` on networks called `none`, `adversarial`, `polarizing` and `pixels` (the
 control: quantised pixels, which the publication does not have) with attacks called `fgsm`, `bim` and `pgd`:
@@ -18,8 +23,11 @@ from __future__ import annotations
 import sys
 
 import published
+from studies.polarizing import Polarizing
 
 import netprobe as npb
+from netprobe.cli.figures import run_script
+from netprobe.gallery import Table
 
 CONDITIONS = ("clean", "fgsm", "bim", "pgd")
 PAPER = {
@@ -36,9 +44,18 @@ PAPER = {
 }
 
 
-def main(arguments: list[str]) -> None:
+def rows(study: Polarizing) -> list[str]:
+    """Of every data set of the study."""
+    found = {data: study.attacked(data) for data in study.sets}
+    tables = [published.rows([tree], CONDITIONS, PAPER.get(data, {})) for data, tree in found.items()]
+    return [line for lines in tables for line in (*lines, "")]
+
+
+def main() -> None:
     """Print a table for each DATA=results.nc."""
-    for argument in arguments:
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    for argument in sys.argv[1:]:
         name, _, path = argument.partition("=")
         if name not in PAPER or not path:
             sys.exit(f"cannot read {argument!r}: give DATA=results.nc with DATA one of {', '.join(PAPER)}")
@@ -49,7 +66,7 @@ def main(arguments: list[str]) -> None:
         print(*published.settings_of(results), "", *published.head(CONDITIONS), *rows, "", *ways, "", sep="\n")
 
 
+TABLE = Table(__file__, __doc__, Polarizing, rows)
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    main(sys.argv[1:])
+    run_script(TABLE, otherwise=main)

@@ -1,8 +1,12 @@
-"""Self-consistent activations against their controls (arXiv 2308.03956): accuracy over eps, and the correlation shift.
+"""Table 1 of arXiv 2308.03956: accuracy over eps of networks that were trained on clean images.
 
-    python figures/sca_robust_accuracy.py --data mnist --width 512 --seeds 3 -o runs/sca-mnist
-    python figures/sca_robust_accuracy.py --data fashion-mnist --width 512 --steps 1,2,4,8,16 -o runs/sca-steps
-    python figures/sca_robust_accuracy.py --data speech-commands --length 16000 -o runs/sca-words
+    python figures/sca_tab_1_robust_accuracy.py --run --scale smoke -o runs/figures
+
+prints it of one seed; of several seeds, other data and settings, and with the correlation shift,
+
+    python figures/sca_tab_1_robust_accuracy.py --data mnist --width 512 --seeds 3 -o runs/sca-mnist
+    python figures/sca_tab_1_robust_accuracy.py --data fashion-mnist --width 512 --steps 1,2,4,8,16 -o runs/sca-steps
+    python figures/sca_tab_1_robust_accuracy.py --data speech-commands --length 16000 -o runs/sca-words
 
 trains, for every seed, a network with the layer for each T of --steps, the same without its steps (T=0, a perceptron
 with one hidden layer), and a perceptron of as many parameters with four (MLP), by the published recipe; attacks each
@@ -14,30 +18,30 @@ MLP on perturbed data. What was done is kept, so that the same call goes on from
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import published
 import xarray as xr
+from studies.sca import MLP, SelfConsistency, perceptron
 from torch import nn
 
 import netprobe as npb
+from netprobe.cli.figures import as_help, run_script
 from netprobe.cli.options import whole_numbers
 from netprobe.data import Data
 from netprobe.defenses.sca.defense import PUBLISHED
+from netprobe.gallery import Table
 from netprobe.training.initial import initial
 from netprobe.uncertainty import wilson
 
 EPS = {"image": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2), "waveform": (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3)}
 LOW = {"image": 0, "waveform": -1}
-MLP = "MLP"
 
 
-@click.command(help=published.as_help(__doc__))
+@click.command(help=as_help(__doc__))
 @click.option("--data", default="mnist", show_default=True, help="Name or path of the images, or of recorded words.")
 @click.option("--length", type=int, help="Of words: samples of every recording, such as 16000.")
 @click.option("--train-limit", type=int, help="How many training samples; all by default.")
@@ -73,16 +77,6 @@ def trained(kind: str, seed: int, data: Data, width: int, epochs: int, out: Path
     recipe = PUBLISHED.with_settings(epochs=epochs, seed=seed)
     folder = out / f"{kind}-{seed}"
     return npb.fit(defense, initial(name, data, seed, **about), data, recipe, out=folder, name=folder.name).model
-
-
-def perceptron(data: Data, width: int, deep: bool) -> tuple[str, dict[str, Any]]:
-    """The network without the layer, and how to build it: one hidden layer, or four and as many parameters as with it.
-
-    The second of four is narrower where inputs are images: 384 at 784 pixels.
-    """
-    second = round(384 / 784 * math.prod(data.shape)) if data.kind == "image" else width
-    about = {"hidden": (width, second, width, width) if deep else (width,), "dropout": 0.2 if deep else 0.0}
-    return ("mlp", about | {"normalize": ((0.5,), (0.5,))}) if data.kind == "image" else ("words_mlp", about)
 
 
 def accuracies(results: xr.DataTree, kinds: Sequence[str], seeds: int) -> list[str]:
@@ -126,5 +120,12 @@ def _over_seeds(values: np.ndarray) -> str:
     return f"{values[0]:.3g}" if len(values) == 1 else published.over_seeds(values)
 
 
+def rows(study: SelfConsistency) -> list[str]:
+    """Of every data set of the study; no numbers of the work are known."""
+    return [line for data in study.settings["data"] for line in published.rows([study.clean(data)], study.shown, {})]
+
+
+TABLE = Table(__file__, __doc__, SelfConsistency, rows)
+
 if __name__ == "__main__":
-    main()
+    run_script(TABLE, otherwise=main)

@@ -1,0 +1,20 @@
+"""Energies step by step, not in arXiv 2308.03956: what the steps minimise, run past T."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from studies.sca import SelfConsistency
+
+import netprobe as npb
+from netprobe.cli.figures import run_script
+from netprobe.gallery import Figure
+
+
+def draw(study: SelfConsistency) -> Axes:
+    return npb.plot_settling(study.settling())
+
+
+FIGURE = Figure(__file__, __doc__, SelfConsistency, draw)
+
+if __name__ == "__main__":
+    run_script(FIGURE)

@@ -1,0 +1,20 @@
+"""Lateral weights of arXiv 2308.03956: C with its diagonal of zeros, as learnt."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from studies.sca import SelfConsistency
+
+import netprobe as npb
+from netprobe.cli.figures import run_script
+from netprobe.gallery import Figure
+
+
+def draw(study: SelfConsistency) -> Axes:
+    return npb.plot_lateral_map(study.lateral())
+
+
+FIGURE = Figure(__file__, __doc__, SelfConsistency, draw)
+
+if __name__ == "__main__":
+    run_script(FIGURE)

@@ -1,0 +1,158 @@
+"""Chapter 5 of Bakiskan (2022): networks with Hebbian / anti-Hebbian blocks, and what each component does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import xarray as xr
+from torch import nn
+
+import netprobe as npb
+from netprobe.data import Data
+from netprobe.defenses.hah import firing
+from netprobe.evaluation import corruptions
+from netprobe.gallery import Study, result
+from netprobe.metrics import SNR, Hoyer
+from netprobe.training.initial import initial
+
+COMPONENTS = {
+    "standard": "hah:blocks=0",
+    "HaH": "hah",
+    "no-loss": "hah:scale=0",
+    "batch-norm": "hah:norm=batch",
+    "no-threshold": "hah:rule=none",
+}
+PAIR = ("standard", "HaH")
+BENCHMARK = (
+    *("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise", "snow", "fog", "frost", "brightness"),
+    *("defocus_blur", "gaussian_blur", "motion_blur", "zoom_blur", "contrast", "elastic_transform", "pixelate"),
+    "spatter",
+)
+"""The sixteen of Table 5.2."""
+
+
+class HaH(Study):
+    """One network with standard blocks, with HaH blocks, without single components of them, and with fewer of them."""
+
+    name = "hah"
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "data": "digits",
+            "limits": (400, 60),
+            "network": "digits_cnn",
+            "normalize": None,
+            "blocks": 2,
+            "fewer": (0, 1, 2, 3),
+            "recipe": {"recipe": "quick", "epochs": 8, "batch_size": 32, "validation": 0.0},
+            "adversarial": "pgd-at:eps=8/255,step_size=2/255,steps=3",
+            "linf": "apgd:eps=8/255,steps=5",
+            "l2": "apgd:eps=0.5,norm=l2,steps=5",
+            "noise": (0.1, 0.2, 0.3),
+            "fmn": {"norms": ("1", "2"), "steps": 20, "images": 30},
+            "corruptions": {"names": ("gaussian_noise", "contrast"), "severities": (5,)},
+            "probed": 60,
+        },
+        "paper": {
+            "data": "cifar10",
+            "limits": (None, None),
+            "network": "vgg16",
+            "normalize": "cifar10",
+            "blocks": 6,
+            "fewer": (0, 1, 2, 3, 4, 5, 6, 7),
+            "recipe": {},
+            "adversarial": "pgd-at:eps=8/255,step_size=2/255,steps=7",
+            "linf": "autoattack:version=apgd,eps=2/255",
+            "l2": "autoattack:version=apgd,norm=l2,eps=0.25",
+            "noise": tuple(np.linspace(0.02, 0.2, 10).round(2).tolist()),
+            "fmn": {"norms": ("0", "1", "2", "inf"), "steps": 100, "images": 1000},
+            "corruptions": {"names": BENCHMARK, "severities": (5,)},
+            "probed": 1000,
+        },
+    }
+
+    @result
+    def components(self) -> xr.DataTree:
+        """Tables 5.1 and 5.3."""
+        named = {"noise": npb.GaussianNoise(0.1), "linf": self.settings["linf"], "l2": self.settings["l2"]}
+        return self._evaluated({name: self._network(name) for name in COMPONENTS}, named)
+
+    @result
+    def blocks(self) -> xr.DataTree:
+        """Figure 5.10: by how many blocks there are."""
+        named = {"noise": npb.GaussianNoise(0.1), "linf": self.settings["linf"]}
+        counts = self.settings["fewer"]
+        networks = {f"{count} blocks": self._hah(f"blocks-{count}", f"hah:blocks={count}") for count in counts}
+        return self._evaluated(networks, named)
+
+    @result
+    def noise(self) -> xr.DataTree:
+        """Figure 5.7: accuracy over the standard deviation of noise."""
+        return self._evaluated(self._pair(), npb.sweep("gaussian", eps=self.settings["noise"]))
+
+    @result
+    def corrupted(self) -> xr.DataTree:
+        """Table 5.2: common corruptions, with an adversarially trained network beside."""
+        chosen = self.settings["corruptions"]
+        networks = self._pair() | {"AT": self._adversarial()}
+        return self._evaluated(networks, corruptions(chosen["severities"], chosen["names"]))
+
+    @result
+    def minimum_norm(self) -> xr.DataTree:
+        """Figure 5.8: FMN in several norms."""
+        fmn = self.settings["fmn"]
+        named = {f"fmn-l{norm}": f"fmn:norm=l{norm},steps={fmn['steps']}" for norm in fmn["norms"]}
+        return self._evaluated(self._pair(), named, fmn["images"])
+
+    @result
+    def probe(self) -> xr.DataTree:
+        """Figures 5.4 and 5.6: sparsity at what blocks put out, signal-to-noise ratios at what they take in."""
+        metrics = [Hoyer(sites="block"), SNR(sites="block:in")]
+        some, settings = self._data(self.settings["probed"]), {"preflight": False, "progress": self.progress}
+        return npb.probe(self._pair(), some, {"noise": npb.GaussianNoise(0.1)}, metrics, **settings)
+
+    @result
+    def fires(self) -> xr.DataTree:
+        """Figure 5.3: how often each channel is among the strongest."""
+        some = self._data(self.settings["probed"])
+        found = {name: firing(model, some, "conv", progress=self.progress) for name, model in self._pair().items()}
+        return xr.DataTree.from_dict({f"/{name}/firing": each for name, each in found.items()})
+
+    @result
+    def gradcam(self) -> xr.DataTree:
+        """Figure 5.9: Grad-CAM at the first block."""
+        some = self._data(self.settings["probed"])
+        maps = {name: npb.grad_cam(model, some, layer=first_block(model)) for name, model in self._pair().items()}
+        return xr.DataTree.from_dict({f"/{name}/gradcam": each for name, each in maps.items()})
+
+    def _pair(self) -> dict[str, nn.Module]:
+        return {name: self._network(name) for name in PAIR}
+
+    def _network(self, name: str) -> nn.Module:
+        return self._hah(name, COMPONENTS[name])
+
+    def _hah(self, name: str, defense: str) -> nn.Module:
+        blocks = "" if "blocks=" in defense else f"{',' if ':' in defense else ':'}blocks={self.settings['blocks']}"
+        return self._trained(name, f"{defense}{blocks}")
+
+    def _adversarial(self) -> nn.Module:
+        return self._trained("AT", self.settings["adversarial"])
+
+    def _trained(self, name: str, defense: str) -> nn.Module:
+        train = npb.data.load(self.settings["data"], "train", limit=self.settings["limits"][0])
+        network = initial(self.settings["network"], train, 0, normalize=self.settings["normalize"])
+        return self.train(name, defense, network, train, **self.settings["recipe"])
+
+    def _evaluated(self, networks: Mapping[str, nn.Module], attacks: Any, limit: int | None = None) -> xr.DataTree:
+        settings = {"doubts": False, "preflight": False, "progress": self.progress}
+        return npb.evaluate(networks, self._data(limit), attacks, folder=self.folder / "units", **settings)
+
+    def _data(self, limit: int | None = None) -> Data:
+        return npb.data.load(self.settings["data"], limit=limit or self.settings["limits"][1])
+
+
+def first_block(model: nn.Module) -> str:
+    """Where the first block puts out."""
+    (name, *_) = (name for name, module in model.named_modules() if "Block" in type(module).__name__)
+    return name

@@ -1,0 +1,184 @@
+"""Holzhausen et al., arXiv 2405.00679: a layer learnt locally beside others, and how smooth they all are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import xarray as xr
+from torch import nn
+
+import netprobe as npb
+from netprobe.data import Data
+from netprobe.defenses import parse_defense
+from netprobe.defenses.krotov_hopfield.defense import DECODER
+from netprobe.defenses.krotov_hopfield.prototypes import unpruned
+from netprobe.gallery import Study, result
+from netprobe.geometry import critical_distances, decision_plane, jacobian_norms, unit_spectra
+from netprobe.training import Trained
+from netprobe.training.initial import initial
+
+HIDDEN, LOCAL_POWER = 2000, 4.5
+ENOUGH = 3500
+"""Images of a step of which a spectrum of 2000 eigenvalues is told, as by Nassar et al., arXiv 2012.04729."""
+CONTROL = "untrained"
+WALKS = ("random", "fgsm", "pgd")
+SITE, REPRESENTATION, SCALED = "hidden", "relu", "scale"
+
+
+class Kind(NamedTuple):
+    """How one of the networks is trained, and its published numbers, in the order of `COLUMNS`."""
+
+    regularise: tuple[str, ...] = ()
+    local: bool = False
+    batch_norm: bool = False
+    paper: tuple[float | None, ...] | None = None
+
+    @property
+    def power(self) -> float:
+        return LOCAL_POWER if self.local else 1.0
+
+
+KINDS = {
+    "KH": Kind(local=True, paper=(47.2, 3.1, 0.124, 0.120, 2.67, 1.29, None)),
+    CONTROL: Kind(local=True, paper=(None, None, None, None, 1.53, 0.11, None)),
+    "BP": Kind(paper=(56.2, 1.1, 0.040, 0.039, 2.92, 0.97, None)),
+    "L2": Kind(("l2:coupling=5e-4",), paper=(51.9, 2.6, 0.105, 0.101, 4.11, 2.46, None)),
+    "JReg": Kind(("jacobian:coupling=1e-3,site=hidden,wrt=scale",), paper=(55.9, 1.8, 0.068, 0.065, 3.54, 1.42, None)),
+    "SpecReg": Kind(("spectral:coupling=1,site=re:^relu$",), batch_norm=True),
+}
+"""Published for CIFAR-10, one seed. Those of SpecReg are left out: its hidden layer stayed at its initial values."""
+
+
+class Smoothness(Study):
+    """The networks of `KINDS`, one seed each, on images of unit L_3 norm."""
+
+    name = "smoothness"
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "data": "digits",
+            "limits": (None, 200),
+            "walked": 60,
+            "training": {
+                "hidden": 60,
+                "local": "krotov-hopfield:local_lr=0.05,local_epochs=100,local_batch=50,converged=0.1,winning=0.1",
+                "decoder_epochs": 5,
+                "epochs": 8,
+                "batch_size": 100,
+            },
+            "steps": 20,
+            "counts": (10, 30),
+            "points": 15,
+        },
+        "paper": {
+            "data": "cifar10",
+            "limits": (None, None),
+            "walked": 1000,
+            "training": {
+                "hidden": HIDDEN,
+                "local": "krotov-hopfield",
+                "decoder_epochs": 1000,
+                "epochs": 1000,
+                "batch_size": 1000,
+            },
+            "steps": 100,
+            "counts": (10, 50, 100, 500, 1000, 1500),
+            "points": 101,
+        },
+    }
+
+    @property
+    def networks(self) -> list[str]:
+        """Those that are compared; `untrained` is the control of the first."""
+        return [name for name in KINDS if name != CONTROL]
+
+    @result
+    def measured(self, name: str) -> xr.DataTree:
+        """Accuracy, distances, norms of Jacobians, and spectra of a network, with `units` under images and noise."""
+        model, test = self._network(name), self._test()
+        groups = measure(model, test, test.take(min(self.settings["walked"], len(test)), 0), progress=self.progress)
+        units = unit_spectra(model, test, [SITE], units=self.settings["counts"], progress=self.progress)
+        return xr.DataTree.from_dict(groups | {"/units": units})
+
+    @result
+    def plane(self, name: str) -> xr.Dataset:
+        """Decisions and Jacobians on a plane through one image."""
+        where = {"site": REPRESENTATION, "wrt": SCALED, "points": self.settings["points"], "progress": self.progress}
+        return decision_plane(self._network(name), self._test(), **where)
+
+    @result
+    def prototypes(self) -> xr.Dataset:
+        """The units learnt locally, before and after pruning."""
+        return npb.prototypes(self._network("KH"), self._test().shape)
+
+    @result
+    def unpruned(self) -> xr.Dataset:
+        """Their spectra with all units there."""
+        settings = {"units": self.settings["counts"], "progress": self.progress}
+        return unit_spectra(unpruned(self._network("KH")), self._test(), [SITE], **settings)
+
+    @result
+    def history(self) -> xr.DataTree:
+        """How the networks trained end to end were trained."""
+        ended = (name for name, kind in KINDS.items() if not kind.local)
+        return xr.DataTree.from_dict({f"/{name}/history": self._trained(name).history for name in ended})
+
+    def together(self, group: str, names: list[str] | None = None) -> xr.DataTree:
+        """A part of `measured` of several networks, as models of one tree."""
+        chosen = names or self.networks
+        return xr.DataTree.from_dict({f"/{name}/{group}": self.measured(name)[group].to_dataset() for name in chosen})
+
+    def _network(self, name: str) -> nn.Module:
+        return self._trained(name).last
+
+    def _trained(self, name: str) -> Any:
+        train = npb.data.load(self.settings["data"], "train", limit=self.settings["limits"][0])
+        return trained(name, 0, train, self.folder, progress=self.progress, **self.settings["training"])
+
+    def _test(self) -> Data:
+        return npb.data.load(self.settings["data"], limit=self.settings["limits"][1])
+
+
+def measure(
+    model: nn.Module, test: Data, some: Data, blocks: bool = True, progress: bool = True
+) -> dict[str, xr.Dataset]:
+    """What is told of a network: of all test images, or of `some` what takes longer.
+
+    blocks : whether exponents get intervals over images, which take long and are not needed beside several seeds.
+    """
+    evaluated = npb.evaluate({"network": model}, test, None, doubts=False, progress=progress)
+    shown = {"progress": progress}
+    sites = [SITE, f"re:^{REPRESENTATION}$"]
+    return {
+        "/accuracy": evaluated["network/evaluation"].to_dataset(),
+        "/distances": critical_distances(model, some, WALKS, **shown),
+        "/jacobians": jacobian_norms(model, some, f"re:^{REPRESENTATION}$", wrt=SCALED, **shown),
+        "/spectra": unit_spectra(model, test, sites, units=(), jackknife=blocks, **shown),
+    }
+
+
+def trained(
+    name: str,
+    seed: int,
+    data: Data,
+    out: Path,
+    *,
+    hidden: int,
+    local: str,
+    decoder_epochs: int,
+    epochs: int,
+    batch_size: int,
+    progress: bool = True,
+) -> Trained:
+    """One of the networks after its last epoch, which is what was published."""
+    kind, folder = KINDS[name], out / f"{name}-{seed}"
+    network = initial("shallow", data, seed, hidden=hidden, power=kind.power, batch_norm=kind.batch_norm)
+    how = {"seed": seed, "validation": 0.0, "out": folder, "name": folder.name, "progress": progress}
+    if kind.local:
+        defense = dataclasses.replace(parse_defense(local), untrained=name == CONTROL)
+        return npb.fit(defense, network, data, DECODER, epochs=decoder_epochs, batch_size=batch_size, **how)
+    many = max(batch_size, ENOUGH) if kind.batch_norm else batch_size
+    recipe = DECODER.with_settings(schedule="cosine", epochs=epochs, batch_size=min(many, len(data)))
+    return npb.fit("natural", network, data, recipe, regularise=kind.regularise, **how)

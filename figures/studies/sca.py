@@ -1,0 +1,150 @@
+"""Shah and Raj, arXiv 2308.03956: a self-consistent hidden layer beside perceptrons, trained on clean images or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import xarray as xr
+from torch import nn
+
+import netprobe as npb
+from netprobe.data import Data
+from netprobe.defenses import SCADefense
+from netprobe.defenses.sca.defense import PUBLISHED
+from netprobe.gallery import Study, result
+from netprobe.training.initial import defended, initial
+
+MLP, SCA, WITHOUT = "MLP", "SCA", "T=0"
+
+
+def perceptron(data: Data, width: int, deep: bool) -> tuple[str, dict[str, Any]]:
+    """The network without the layer, and how to build it: one hidden layer, or four and as many parameters as with it.
+
+    The second of four is narrower where inputs are images: 384 at 784 pixels.
+    """
+    second = round(384 / 784 * math.prod(data.shape)) if data.kind == "image" else width
+    about = {"hidden": (width, second, width, width) if deep else (width,), "dropout": 0.2 if deep else 0.0}
+    return ("mlp", about | {"normalize": ((0.5,), (0.5,))}) if data.kind == "image" else ("words_mlp", about)
+
+
+class SelfConsistency(Study):
+    """Networks by data set and name: MLP, SCA, and T=0, the latter without its steps; "MLP adversarial" and so on."""
+
+    name = "sca"
+    scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "data": ("digits",),
+            "width": 48,
+            "steps": 8,
+            "sweep": (1, 2, 4, 8),
+            "eps": (0.05, 0.1, 0.2),
+            "epochs": 8,
+            "batch_size": 64,
+            "limits": (None, 150),
+            "attack": "apgd:steps=10",
+            "training_eps": 0.15,
+            "seen": 100,
+        },
+        "paper": {
+            "data": ("fashion-mnist", "mnist"),
+            "width": 2048,
+            "steps": 16,
+            "sweep": (1, 2, 4, 8, 16),
+            "eps": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2),
+            "epochs": 100,
+            "batch_size": 256,
+            "limits": (None, None),
+            "attack": "apgd:steps=50",
+            "training_eps": 0.3,
+            "seen": 1000,
+        },
+    }
+
+    @property
+    def first(self) -> str:
+        """The data set of all figures but the tables."""
+        return self.settings["data"][0]
+
+    @property
+    def middle(self) -> float:
+        """The eps of figures of a single one."""
+        return self.settings["eps"][1]
+
+    @property
+    def shown(self) -> list[str]:
+        """The columns of the tables."""
+        return ["clean", *self._attacks()]
+
+    @result
+    def clean(self, data: str) -> xr.DataTree:
+        """Table 1: networks trained on clean images under APGD over eps."""
+        return self._evaluated(data, "")
+
+    @result
+    def adversarial(self, data: str) -> xr.DataTree:
+        """Table 2: the same of networks trained adversarially."""
+        return self._evaluated(data, " adversarial")
+
+    @result
+    def by_steps(self) -> xr.Dataset:
+        """Accuracy of networks trained and read at each T."""
+        networks = {steps: self._network(self.first, f"T={steps}") for steps in self.settings["sweep"]}
+        return npb.accuracy_by_steps(networks, self._test(self.first), self._one(), progress=self.progress)
+
+    @result
+    def correlation(self) -> xr.DataTree:
+        """How correlations of the last hidden layer change, each network under its own APGD."""
+        networks = {name: self._network(self.first, name) for name in (MLP, SCA, f"{MLP} adversarial")}
+        settings = {"sites": "relu*", "preflight": False, "progress": self.progress}
+        found = npb.probe(networks, self._some(), self._attacks(), "correlation", **settings)
+        return found.map_over_datasets(lambda each: each.isel(site=[-1]) if "site" in each.dims else each)
+
+    @result
+    def settling(self) -> xr.Dataset:
+        """What the steps do to energies and to what is read out, past T."""
+        return npb.settling(self._network(self.first, SCA), self._some(), self._one(), progress=self.progress)
+
+    @result
+    def planes(self) -> xr.Dataset:
+        """Activations after some steps, in one plane."""
+        steps = [step for step in (1, 4, 8, 16) if step <= self.settings["steps"]]
+        some, network = self._some(), self._network(self.first, SCA)
+        return npb.activation_planes(network, some, self._one(), steps=steps, progress=self.progress)
+
+    @result
+    def lateral(self) -> xr.Dataset:
+        """The lateral weights."""
+        return npb.lateral_map(self._network(self.first, SCA))
+
+    def _evaluated(self, data: str, how: str) -> xr.DataTree:
+        networks = {name: self._network(data, f"{name}{how}") for name in (MLP, WITHOUT, SCA)}
+        settings = {"doubts": False, "preflight": False, "progress": self.progress}
+        return npb.evaluate(networks, self._test(data), self._attacks(), folder=self.folder / "units", **settings)
+
+    def _attacks(self) -> dict[str, Any]:
+        return npb.sweep(self.settings["attack"], eps=self.settings["eps"])
+
+    def _one(self) -> dict[str, Any]:
+        (attack,) = npb.sweep(self.settings["attack"], eps=[self.middle]).items()
+        return dict([attack])
+
+    def _test(self, data: str) -> Data:
+        return npb.data.load(data, limit=self.settings["limits"][1])
+
+    def _some(self) -> Data:
+        return npb.data.load(self.first, limit=self.settings["seen"])
+
+    def _network(self, data: str, name: str) -> nn.Module:
+        """The network of that name, its best epoch by validation loss."""
+        train, (kind, _, how) = npb.data.load(data, "train", limit=self.settings["limits"][0]), name.partition(" ")
+        architecture, about = perceptron(train, self.settings["width"], kind == MLP)
+        network = initial(architecture, train, 0, **about)
+        if kind != MLP:
+            steps = self.settings["steps"] if kind == SCA else int(kind.removeprefix("T="))
+            network = defended(network, SCADefense(steps=steps), 0)
+        recipe = PUBLISHED.with_settings(epochs=self.settings["epochs"], batch_size=self.settings["batch_size"])
+        eps = self.settings["training_eps"]
+        defense = f"pgd-at:eps={eps},step_size={eps / 4:g},steps=7" if how else "natural"
+        return self.train(f"{data}-{name.replace(' ', '-')}", defense, network, train, recipe)
