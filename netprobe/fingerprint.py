@@ -79,6 +79,7 @@ def _named(cls: type, inside: tuple[int, ...]) -> list[str]:
     return [f"{cls.__module__}.{cls.__qualname__}", _source(cls)]
 
 
+@functools.lru_cache(maxsize=4096)  # a class is read and parsed once, not for every chunk of images
 def _source(named: Any) -> str:
     """The source code; none of what torch's version tells already, or of what has none."""
     if str(named.__module__).partition(".")[0] in ("torch", "builtins", "numpy"):
