@@ -51,7 +51,7 @@ KILLS = 10
 
 
 class Forking:
-    """A process that has imported and read everything, and forks an evaluation of its own for every folder it is told."""
+    """A process that has imported and read everything, and forks an evaluation for every folder that it is told."""
 
     def __init__(self, path: Path) -> None:
         here = Path(__file__).parent
