@@ -44,7 +44,7 @@ class HaH(Study):
             "network": "digits_cnn",
             "normalize": None,
             "blocks": 2,
-            "fewer": (0, 1, 2, 3),
+            "fewer": (0, 1, 2),
             "recipe": {"recipe": "quick", "epochs": 8, "batch_size": 32, "validation": 0.0},
             "adversarial": "pgd-at:eps=8/255,step_size=2/255,steps=3",
             "linf": "apgd:eps=8/255,steps=5",
@@ -82,8 +82,9 @@ class HaH(Study):
     def blocks(self) -> xr.DataTree:
         """Figure 5.10: by how many blocks there are."""
         named = {"noise": npb.GaussianNoise(0.1), "linf": self.settings["linf"]}
-        counts = self.settings["fewer"]
-        networks = {f"{count} blocks": self._hah(f"blocks-{count}", f"hah:blocks={count}") for count in counts}
+        known = {0: "standard", self.settings["blocks"]: "HaH"}
+        names = {count: known.get(count, f"blocks-{count}") for count in self.settings["fewer"]}
+        networks = {f"blocks={count}": self._hah(name, f"hah:blocks={count}") for count, name in names.items()}
         return self._evaluated(networks, named)
 
     @result

@@ -1,0 +1,20 @@
+"""Fig. 5.7 of Bakiskan (2022): accuracy over the standard deviation of Gaussian noise."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from studies.hah import HaH
+
+import netprobe as npb
+from netprobe.cli.figures import run_script
+from netprobe.gallery import Figure
+
+
+def draw(study: HaH) -> Axes:
+    return npb.plot_robustness_curve(study.noise())
+
+
+FIGURE = Figure(__file__, __doc__, HaH, draw)
+
+if __name__ == "__main__":
+    run_script(FIGURE)
