@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import xarray as xr
 from torch import nn
 
@@ -17,6 +18,7 @@ from netprobe.defenses.krotov_hopfield.defense import DECODER
 from netprobe.defenses.krotov_hopfield.prototypes import unpruned
 from netprobe.gallery import Study, result
 from netprobe.geometry import critical_distances, decision_plane, jacobian_norms, unit_spectra
+from netprobe.geometry.walks import NARROW, WIDE
 from netprobe.training import Trained
 from netprobe.training.initial import initial
 
@@ -24,7 +26,7 @@ HIDDEN, LOCAL_POWER = 2000, 4.5
 ENOUGH = 3500
 """Images of a step of which a spectrum of 2000 eigenvalues is told, as by Nassar et al., arXiv 2012.04729."""
 CONTROL = "untrained"
-WALKS = ("random", "fgsm", "pgd")
+WALKS = {"random": WIDE, "fgsm": NARROW, "pgd": NARROW}
 SITE, REPRESENTATION, SCALED = "hidden", "relu", "scale"
 
 
@@ -59,8 +61,8 @@ class Smoothness(Study):
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "data": "digits",
-            "limits": (None, 200),
-            "walked": 60,
+            "limits": (None, 120),
+            "walked": 20,
             "training": {
                 "hidden": 60,
                 "local": "krotov-hopfield:local_lr=0.05,local_epochs=100,local_batch=50,converged=0.1,winning=0.1",
@@ -68,9 +70,9 @@ class Smoothness(Study):
                 "epochs": 8,
                 "batch_size": 100,
             },
-            "steps": 20,
+            "strengths": 10,
             "counts": (10, 30),
-            "points": 15,
+            "points": 11,
         },
         "paper": {
             "data": "cifar10",
@@ -83,7 +85,7 @@ class Smoothness(Study):
                 "epochs": 1000,
                 "batch_size": 1000,
             },
-            "steps": 100,
+            "strengths": 400,
             "counts": (10, 50, 100, 500, 1000, 1500),
             "points": 101,
         },
@@ -98,7 +100,8 @@ class Smoothness(Study):
     def measured(self, name: str) -> xr.DataTree:
         """Accuracy, distances, norms of Jacobians, and spectra of a network, with `units` under images and noise."""
         model, test = self._network(name), self._test()
-        groups = measure(model, test, test.take(min(self.settings["walked"], len(test)), 0), progress=self.progress)
+        some = test.take(min(self.settings["walked"], len(test)), 0)
+        groups = measure(model, test, some, progress=self.progress, strengths=self.settings["strengths"])
         units = unit_spectra(model, test, [SITE], units=self.settings["counts"], progress=self.progress)
         return xr.DataTree.from_dict(groups | {"/units": units})
 
@@ -142,18 +145,19 @@ class Smoothness(Study):
 
 
 def measure(
-    model: nn.Module, test: Data, some: Data, blocks: bool = True, progress: bool = True
+    model: nn.Module, test: Data, some: Data, blocks: bool = True, progress: bool = True, strengths: int = 100
 ) -> dict[str, xr.Dataset]:
     """What is told of a network: of all test images, or of `some` what takes longer.
 
     blocks : whether exponents get intervals over images, which take long and are not needed beside several seeds.
+    strengths : how many eps are walked.
     """
     evaluated = npb.evaluate({"network": model}, test, None, doubts=False, progress=progress)
-    shown = {"progress": progress}
+    shown, grids = {"progress": progress}, {name: np.geomspace(*reach, strengths) for name, reach in WALKS.items()}
     sites = [SITE, f"re:^{REPRESENTATION}$"]
     return {
         "/accuracy": evaluated["network/evaluation"].to_dataset(),
-        "/distances": critical_distances(model, some, WALKS, **shown),
+        "/distances": critical_distances(model, some, tuple(WALKS), eps=grids, **shown),
         "/jacobians": jacobian_norms(model, some, f"re:^{REPRESENTATION}$", wrt=SCALED, **shown),
         "/spectra": unit_spectra(model, test, sites, units=(), jackknife=blocks, **shown),
     }

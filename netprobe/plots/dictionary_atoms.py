@@ -45,7 +45,7 @@ def plot_dictionary_atoms(
     lengths = results["length"].values
     which = f"{there} atoms" if shown == there else f"{shown} of {there} atoms"
     bright = float((np.abs(results["brightness"].values) > 0.9).mean())
-    text = f"{which}, {ORDERS[by]}: mean ‖d‖₁ {lengths.mean():.2f}, {100 * bright:.0f}\u00a0% nearly uniform"
+    text = f"{which}, {ORDERS[by]}: mean ‖d‖₁ {lengths.mean():.2f}, {100 * bright:.0f} % nearly uniform"
     heading(ax, text)
     return ax
 
