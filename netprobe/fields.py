@@ -80,9 +80,11 @@ def switch(*, help: str) -> dict:
 
 
 def choice(names: Collection[str], *, help: str) -> dict:
-    """Metadata of one of `names`."""
+    """Metadata of one of `names`; where "none" is one, a spec's none means it."""
 
     def check(where: str, value: object) -> str:
+        if value is None and "none" in names:
+            return "none"
         if value not in names:
             raise unknown(where, value, names)
         return value

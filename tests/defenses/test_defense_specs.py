@@ -46,3 +46,8 @@ def test_a_description_holds_every_setting():
 def test_a_mistake_is_named_before_anything_runs(spec, message):
     with pytest.raises(NetprobeError, match=message):
         parse_defense(spec)
+
+
+def test_none_is_a_choice_where_it_is_listed():
+    assert parse_defense("hah:rule=none").rule == "none"
+    assert parse_defense(defense_spec(parse_defense("hah:rule=none"))).rule == "none"
