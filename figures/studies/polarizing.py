@@ -23,12 +23,19 @@ class Polarizing(Study):
     name = "polarizing"
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
-            "data": {"digits": {"eps": 0.2, "threshold": 0.5, "steps": 3}},
-            "limits": (600, 100),
+            "data": {"digits": {"eps": 0.2, "threshold": 0.3, "steps": 2}},
+            "limits": (400, 60),
             "network": "digits_cnn",
-            "recipe": {"recipe": "quick", "epochs": 6, "batch_size": 32, "validation": 0.0},
-            "attacks": {"steps": 20, "restarts": 2},
-            "curve": {"largest": 0.4, "step": 0.1},
+            "recipe": {
+                "recipe": "quick",
+                "epochs": 12,
+                "optimizer": "adam",
+                "lr": 0.005,
+                "batch_size": 32,
+                "validation": 0.0,
+            },
+            "attacks": {"steps": 10, "restarts": 2},
+            "curve": {"largest": 0.4, "step": 0.2},
             "seen": 200,
         },
         "paper": {

@@ -25,7 +25,7 @@ class SparseCoding(Study):
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "data": "digits",
-            "limits": (500, 50),
+            "limits": (200, 30),
             "network": "digits_cnn",
             "normalize": None,
             "front": "sparse-coding:patch=4,stride=2,atoms=40,steps=20,eps=8/255",
@@ -38,9 +38,9 @@ class SparseCoding(Study):
                 "baseline": {"steps": 5, "restarts": 2, "step_size": 1 / 255, "backward": "smooth"},
                 "U=2T": {"steps": 5, "restarts": 2, "step_size": 1 / 255, "backward": "smooth-topu"},
             },
-            "eps": (8, 32, 64, 128),
+            "eps": (8, 64, 128),
             "decision": {"steps": 5, "images": 10, "zoo": {"steps": 10, "binary_search_steps": 2}},
-            "recipe": {"recipe": "quick", "epochs": 6, "batch_size": 64, "validation": 0.0},
+            "recipe": {"recipe": "quick", "epochs": 5, "batch_size": 32, "validation": 0.0},
             "adversarial": "eps=8/255,step_size=1/255,steps=3",
         },
         "paper": {

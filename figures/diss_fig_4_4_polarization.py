@@ -1,0 +1,23 @@
+"""Fig. 4.4 of Bakiskan (2022): filter outputs before the quantiser after every stage of training.
+
+The shares of outputs near a threshold, with intervals, say what a logarithmic axis hides.
+"""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from studies.polarizing import Polarizing
+
+import netprobe as npb
+from netprobe.cli.figures import run_script
+from netprobe.gallery import Figure
+
+
+def draw(study: Polarizing) -> dict[str, Axes]:
+    return {data: npb.plot_polarization(study.stages(data)) for data in study.sets}
+
+
+FIGURE = Figure(__file__, __doc__, Polarizing, draw)
+
+if __name__ == "__main__":
+    run_script(FIGURE)
