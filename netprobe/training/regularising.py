@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from netprobe.defenses import Defense, parse_defense
+from netprobe.defenses import DEFENSES, Defense, parse_defense
 from netprobe.defenses.natural import Natural
 from netprobe.defenses.regularisers import REGULARISERS, Regulariser, Step, Subject, parse_regulariser
 from netprobe.defenses.regularisers.watching import watching
-from netprobe.errors import NetprobeError
+from netprobe.errors import NetprobeError, unknown
 from netprobe.guard import undisturbed
 from netprobe.processes import Processes
 from netprobe.sites import Site, listening
@@ -31,8 +31,11 @@ def asked(
 ) -> tuple[Defense, tuple[Regulariser, ...]]:
     """The defense and the regularisers that are named; one in the place of the defense joins natural training."""
     several = [regularise] if isinstance(regularise, str | Regulariser) else list(regularise)
-    if isinstance(defense, Regulariser) or (isinstance(defense, str) and defense.partition(":")[0] in REGULARISERS):
+    name = defense.partition(":")[0].strip() if isinstance(defense, str) else None
+    if isinstance(defense, Regulariser) or name in REGULARISERS:
         defense, several = Natural(), [defense, *several]
+    elif name is not None and name not in DEFENSES:
+        raise unknown("defense or regulariser", name, [*DEFENSES, *REGULARISERS])
     return parse_defense(defense), tuple(parse_regulariser(one) for one in several)
 
 

@@ -308,3 +308,5 @@ def test_a_regulariser_in_the_place_of_a_defense_joins_natural_training(network,
     assert same(one.last, other.last) and one.regularisers == other.regularisers
     recipe = fit(SPEC, "digits_cnn", digits, epochs=1, cycles=(), progress=False).recipe
     assert (recipe.batch_size, recipe.weight_decay, recipe.criterion, recipe.gamma) == (64, 0.0, "loss", 0.3)
+    with pytest.raises(NetprobeError, match="unknown defense or regulariser 'similarty': did you mean 'similarity'"):
+        fit("similarty", network, digits, SHORT, progress=False)
