@@ -42,9 +42,9 @@ class SelfConsistency(Study):
             "eps": (0.05, 0.1, 0.2),
             "epochs": 8,
             "batch_size": 64,
-            "limits": (None, 150),
-            "attack": "apgd:steps=10",
-            "training_eps": 0.15,
+            "limits": (None, 100),
+            "attack": "apgd:steps=6",
+            "training": {"eps": 0.15, "steps": 2},
             "seen": 100,
         },
         "paper": {
@@ -57,7 +57,7 @@ class SelfConsistency(Study):
             "batch_size": 256,
             "limits": (None, None),
             "attack": "apgd:steps=50",
-            "training_eps": 0.3,
+            "training": {"eps": 0.3, "steps": 7},
             "seen": 1000,
         },
     }
@@ -145,6 +145,6 @@ class SelfConsistency(Study):
             steps = self.settings["steps"] if kind == SCA else int(kind.removeprefix("T="))
             network = defended(network, SCADefense(steps=steps), 0)
         recipe = PUBLISHED.with_settings(epochs=self.settings["epochs"], batch_size=self.settings["batch_size"])
-        eps = self.settings["training_eps"]
-        defense = f"pgd-at:eps={eps},step_size={eps / 4:g},steps=7" if how else "natural"
+        eps, steps = self.settings["training"].values()
+        defense = f"pgd-at:eps={eps},step_size={eps / 4:g},steps={steps}" if how else "natural"
         return self.train(f"{data}-{name.replace(' ', '-')}", defense, network, train, recipe)

@@ -39,7 +39,7 @@ class SparseCoding(Study):
                 "U=2T": {"steps": 5, "restarts": 2, "step_size": 1 / 255, "backward": "smooth-topu"},
             },
             "eps": (8, 64, 128),
-            "decision": {"steps": 5, "images": 10, "zoo": {"steps": 10, "binary_search_steps": 2}},
+            "decision": {"steps": 3, "images": 6, "zoo": {"steps": 10, "binary_search_steps": 2}},
             "recipe": {"recipe": "quick", "epochs": 5, "batch_size": 32, "validation": 0.0},
             "adversarial": "eps=8/255,step_size=1/255,steps=3",
         },
