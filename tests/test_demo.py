@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from netprobe import demo
 from netprobe.store import open_results
 
 
+@pytest.mark.slow  # the first command of the README is the demo at full length
 def test_the_demo_shows_what_adversarial_training_does(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "RECIPE", demo.RECIPE.with_settings(epochs=6))
     tree = demo.demo(tmp_path, progress=False)

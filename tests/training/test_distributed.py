@@ -32,7 +32,8 @@ def train(defense, path, processes, regularise=()):
 
 
 # Attacks in L2: the sign of a gradient that is nearly 0 turns rounding into steps of full length.
-@pytest.mark.parametrize("defense", [pytest.param("natural", marks=pytest.mark.slow), "pgd-at:eps=0.5,steps=2,norm=l2"])
+@pytest.mark.slow  # the next one starts two processes by default
+@pytest.mark.parametrize("defense", ["natural", "pgd-at:eps=0.5,steps=2,norm=l2"])
 def test_two_processes_train_as_one(defense, tmp_path):
     one, two = (train(defense, tmp_path / f"{n}.pt", n) for n in (1, 2))
     for name, tensor in one.items():
