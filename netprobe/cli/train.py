@@ -40,17 +40,13 @@ def trained(
 
     `how` to load the model that `model` names on the command line.
     """
-    from netprobe.cli.models import new_network
     from netprobe.devices import preferred_device
     from netprobe.outcome import write
     from netprobe.processes import leave, processes
     from netprobe.training import fit
-    from netprobe.training.regularising import asked
 
     together = processes()  # first: it says which GPU is this process's
-    chosen, regularisers = asked(defense, regularise)
-    chosen = chosen.completed(data)
-    network, _ = new_network(model, how, data, recipe.get("seed", 0), chosen.channels(data.shape[0]))
+    chosen, regularisers, network = _asked(defense, regularise, model, data, recipe, how)
     device = device or preferred_device()
     try:
         options = {"regularise": regularisers, "out": out, "device": device, "name": Path(out).name}
@@ -77,20 +73,30 @@ def selected(
     **how: Any,
 ) -> Any:
     """What `select_regulariser` found; everything that it trained is in the folder `out`."""
-    from netprobe.cli.models import new_network
     from netprobe.devices import preferred_device
-    from netprobe.training.regularising import asked
     from netprobe.training.selecting import select_regulariser
 
-    chosen, regularisers = asked(defense, regularise)
+    chosen, regularisers, network = _asked(defense, regularise, model, data, recipe, how)
     if len(regularisers) != 1:
         raise NetprobeError(f"--select is for one regulariser, and there are {len(regularisers)}")
-    network, _ = new_network(model, how, data, recipe.get("seed", 0))
     options = {"defense": chosen, "perturbation": by, "out": out, "device": device or preferred_device()}
     try:
         return select_regulariser(regularisers[0], _grid(select), network, data, preset, **options, **recipe)
     except KeyboardInterrupt:
         interrupted(out)
+
+
+def _asked(
+    defense: str, regularise: tuple[str, ...], model: str, data: Any, recipe: dict[str, Any], how: dict[str, Any]
+) -> tuple[Any, tuple[Any, ...], Any]:
+    """The defense, every setting known, the regularisers, and the network, with the inputs that the defense gives."""
+    from netprobe.cli.models import new_network
+    from netprobe.training.regularising import asked
+
+    chosen, regularisers = asked(defense, regularise)
+    chosen = chosen.completed(data)
+    network, _ = new_network(model, how, data, recipe.get("seed", 0), chosen.channels(data.shape[0]))
+    return chosen, regularisers, network
 
 
 def _grid(select: tuple[str, ...]) -> dict[str, list[Any]]:

@@ -124,6 +124,12 @@ class Data:
         """`n` samples in which every class keeps its share, in their original order (see `stratified`)."""
         return self.select(stratified(self.labels.numpy(), n, seed))
 
+    def parted(self, n: int, seed: int = 0) -> tuple[Data, Data]:
+        """What is left without the `n` samples that `take` gives, and those."""
+        taken = torch.zeros(len(self), dtype=torch.bool)
+        taken[torch.from_numpy(stratified(self.labels.numpy(), n, seed))] = True
+        return self.select(~taken), self.select(taken)
+
     def batches(self, batch_size: int, device: str | torch.device = "cpu") -> Batches:
         """The samples in order, `batch_size` at a time (the last batch may be smaller), on `device`."""
         return Batches(self, batch_size, device)

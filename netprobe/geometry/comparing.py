@@ -9,6 +9,7 @@ import xarray as xr
 from scipy import stats
 
 from netprobe.errors import NetprobeError
+from netprobe.geometry.survival import reached
 from netprobe.metrics.base import interval, variable
 from netprobe.uncertainty import LEVEL, wilson
 
@@ -41,15 +42,10 @@ def compare_distances(first: xr.Dataset, second: xr.Dataset, *, seed: int = 0) -
 
 def _compared(first: xr.Dataset, second: xr.Dataset, seed: int) -> dict[str, Any]:
     both = (first["censored"].values >= 0) & (second["censored"].values >= 0)
-    one, two = (
-        np.where(each["censored"].values[both] == 1, np.inf, each["critical_eps"].values[both])
-        for each in (first, second)
-    )
+    one, two = (reached(each, "critical_eps")[both] for each in (first, second))
     more, less = int((one > two).sum()), int((one < two).sum())
     decided = more + less
-    lengths = np.stack(
-        [np.where(np.isinf(eps), np.inf, d["distance"].values[both]) for d, eps in ((first, one), (second, two))]
-    )
+    lengths = np.stack([reached(each, "distance")[both] for each in (first, second)])
     draws = np.random.default_rng(seed).integers(0, max(both.sum(), 1), (RESAMPLES, both.sum()))
     return {
         "farther": more / decided if decided else np.nan,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import xarray as xr
 from scipy import stats
 
+from netprobe.geometry.survival import reached
 from netprobe.perturb import FGSM, GaussianNoise, SaltAndPepper, UniformNoise
 
 NOISE = tuple(kind.title for kind in (GaussianNoise, UniformNoise, SaltAndPepper))
@@ -40,13 +40,8 @@ def _nearer(distances: xr.Dataset, weak: list[str], strong: list[str], variable:
     """Where a way that should be the longer one is the shorter."""
     for name in weak:
         for other in strong:
-            one, two = (_known(distances.sel(walk=each), variable) for each in (name, other))
-            shorter, decided = int((one < two).sum()), int((one != two).sum())
+            one, two = (reached(distances.sel(walk=each), variable) for each in (name, other))
+            shorter, longer = int((one < two).sum()), int((one > two).sum())
+            decided = shorter + longer
             if decided and stats.binomtest(shorter, decided, alternative="greater").pvalue < SURE:
                 yield f"{said} ({name}, {other}) on {shorter} of {decided} images"
-
-
-def _known(walked: xr.Dataset, variable: str) -> np.ndarray:
-    """The distances of images that were walked, infinite where no error was found."""
-    asked = walked["censored"].values >= 0
-    return np.where(walked["censored"].values == 1, np.inf, walked[variable].values)[asked]

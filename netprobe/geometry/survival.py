@@ -5,9 +5,16 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import xarray as xr
 from scipy import stats
 
 from netprobe.uncertainty import LEVEL
+
+
+def reached(walked: xr.Dataset, variable: str) -> np.ndarray:
+    """`variable` of every image of one walk: where it was fooled, inf if it never was, NaN if it was not walked."""
+    censored = walked["censored"].values
+    return np.select([censored == 1, censored == 0], [np.inf, walked[variable].values], np.nan)
 
 
 def median_distance(distance: np.ndarray, censored: np.ndarray) -> tuple[float, float, float]:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from netprobe import data as datasets
 from netprobe.data import Data
-from netprobe.data.stratify import stratified
 from netprobe.defenses import Defense, describe_defense
 from netprobe.defenses.overfitting import robust_overfitting
 from netprobe.defenses.regularisers import Regulariser, Subject, describe_regulariser
@@ -177,11 +176,7 @@ def _key(card: dict[str, Any], model: nn.Module, data: Data, validation: Data | 
 def _split(data: Data, recipe: Recipe) -> tuple[Data, Data | None]:
     """Training images, and the recipe's share of them held out, every class its part."""
     count = round(recipe.validation * len(data))
-    if not count:
-        return data, None
-    held_out = torch.zeros(len(data), dtype=torch.bool)
-    held_out[torch.from_numpy(stratified(data.labels.numpy(), count, recipe.seed))] = True
-    return data.select(~held_out), data.select(held_out)
+    return data.parted(count, recipe.seed) if count else (data, None)
 
 
 def _on_device(data: Data, device: torch.device, recipe: Recipe) -> DeviceData:

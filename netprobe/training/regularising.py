@@ -32,10 +32,11 @@ def asked(
     """The defense and the regularisers that are named; one in the place of the defense joins natural training."""
     several = [regularise] if isinstance(regularise, str | Regulariser) else list(regularise)
     name = defense.partition(":")[0].strip() if isinstance(defense, str) else None
-    if isinstance(defense, Regulariser) or name in REGULARISERS:
-        defense, several = Natural(), [defense, *several]
-    elif name is not None and name not in DEFENSES:
+    elsewhere = name is not None and name not in DEFENSES
+    if elsewhere and name not in REGULARISERS:
         raise unknown("defense or regulariser", name, [*DEFENSES, *REGULARISERS])
+    if elsewhere or isinstance(defense, Regulariser):
+        defense, several = Natural(), [defense, *several]
     return parse_defense(defense), tuple(parse_regulariser(one) for one in several)
 
 

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import nn
 
 from netprobe import data as datasets
 from netprobe.data import Data
-from netprobe.data.stratify import stratified
 from netprobe.defenses.regularisers import Regulariser, parse_regulariser
 from netprobe.errors import NetprobeError
 from netprobe.evaluation import evaluate
@@ -129,9 +127,7 @@ def _parted(data: Data, share: float, seed: int) -> tuple[Data, Data]:
         raise NetprobeError(
             f"held_out={share:g} of {len(data):,} images must leave some to train on and some to judge by"
         )
-    judged = torch.zeros(len(data), dtype=torch.bool)
-    judged[torch.from_numpy(stratified(data.labels.numpy(), count, seed))] = True
-    return data.select(~judged), data.select(judged)
+    return data.parted(count, seed)
 
 
 def _within(folder: Path | None, name: str) -> Path | None:
