@@ -7,6 +7,7 @@ from pathlib import Path
 
 from netprobe.gallery.figure import RESULTS, Shown
 from netprobe.gallery.making import natural, scripts_in
+from netprobe.store import atomically
 
 BEGIN, END = "<!-- index -->", "<!-- end of index -->"
 README = "README.md"
@@ -26,8 +27,8 @@ def write_index(folder: str | Path) -> Path:
     path = Path(folder) / README
     before, _, rest = path.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{index(folder)}\n{END}{after}")
-    return path
+    text = f"{before}{BEGIN}\n{index(folder)}\n{END}{after}"
+    return atomically(path, lambda part: part.write_text(text))
 
 
 def _row(shown: Shown, results: Path) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
+from netprobe.guard import undisturbed
 from netprobe.perturb import GEOMETRIES, GaussianNoise, ImageGenerator, Perturbation, describe, resolve, to_spec
 from netprobe.testing.law import check_laws, demand, law
 from netprobe.testing.samples import Refusing, fragile, inputs, snapshot
@@ -223,7 +224,7 @@ def it_works_where_gradients_are_off(subject: PerturbationSubject) -> None:
 def the_model_is_never_shown_an_empty_batch(subject: PerturbationSubject) -> None:
     """Whether some images or all are classified wrongly from the start, the model never gets a batch of nothing."""
     model, x, y = subject.tried()
-    for labels in (y, (_predicted(model, x) + 1) % 5):
+    for labels in (y, (predicted(model, x) + 1) % 5):
         subject(Refusing(model), x, labels)
 
 
@@ -303,21 +304,18 @@ def _demand_in_ball(subject: PerturbationSubject, x: Tensor, changed: Tensor) ->
     demand(largest <= eps + ROUNDING, f"a change of {largest:.6g} in {subject.norm}, eps={eps:g}")
 
 
+def predicted(model: nn.Module, x: Tensor) -> Tensor:
+    """The classes (B,) that the model gives in eval mode; it is left as found."""
+    with undisturbed(model), torch.no_grad():
+        return model(x).argmax(1)
+
+
 def _labels(model: nn.Module, x: Tensor) -> Tensor:
     """Those that the model gives, but for the first, of several."""
-    y = _predicted(model, x)
+    y = predicted(model, x)
     if len(y) > 1:
         y[0] = (y[0] + 1) % 5
     return y
-
-
-def _predicted(model: nn.Module, x: Tensor) -> Tensor:
-    modes = [(module, module.training) for module in model.modules()]
-    with torch.no_grad():
-        answer = model.eval()(x).argmax(1)
-    for module, mode in modes:
-        module.training = mode
-    return answer
 
 
 def _global_state() -> list[bytes]:

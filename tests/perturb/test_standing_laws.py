@@ -18,7 +18,7 @@ from netprobe.perturb.minimum_norm import FMN, CarliniWagner, DeepFool, FoolboxA
 from netprobe.perturb.square import Square
 from netprobe.perturb.standing import StandingAttack
 from netprobe.perturb.zoo import ZOO
-from netprobe.testing.perturbations import LAWS, PerturbationSubject
+from netprobe.testing.perturbations import LAWS, PerturbationSubject, predicted
 from netprobe.testing.samples import Refusing
 
 EPS = {"linf": 0.07, "l2": 0.35, "l1": 0.35}
@@ -87,15 +87,6 @@ def setting(shape=(3, 7, 2), dtype=torch.float32):
 def fool(perturbation, model, x, y, seed=3, images=None, slots=None):
     images = range(len(x)) if images is None else images
     return perturbation.fool(model, x, y, generator=ImageGenerator(seed, images), slots=slots)
-
-
-def predicted(model, x):
-    modes = [(m, m.training) for m in model.modules()]
-    with torch.no_grad():
-        answer = model.eval()(x).argmax(1)
-    for module, mode in modes:
-        module.training = mode
-    return answer
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

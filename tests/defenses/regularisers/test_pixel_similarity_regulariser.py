@@ -22,6 +22,7 @@ from netprobe.representations.pairs import pair_count
 from netprobe.representations.pixels import PixelSimilarity
 from netprobe.representations.ranges import SimilarityRange
 from netprobe.sites import find_sites
+from netprobe.testing.training import differing, killed_after
 from netprobe.training import fit, loop
 
 SHORT = Recipe(epochs=2, batch_size=64, lr=0.02, schedule="constant", validation=0.0, channels_last=False)
@@ -44,7 +45,7 @@ def train(model, images, spec, defense="natural", **settings):
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+    return not differing(one.state_dict(), other.state_dict())
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 17, 1000, 4097])
@@ -240,23 +241,10 @@ def test_running_statistics_may_be_left_to_the_task(network, digits):
     assert same(plain, task) and not same(plain, both)
 
 
-class Killed(Exception):
-    pass
-
-
-def test_a_training_that_is_killed_goes_on_with_the_next_pairs(network, digits, tmp_path, monkeypatch):
+def test_a_training_that_is_killed_goes_on_with_the_next_pairs(network, digits, tmp_path):
     spec = f"{SPEC},kept=positive"
     whole = train(network, digits, spec, out=tmp_path / "whole")
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(loop, "LOOK_EVERY", 0.0)
-        step, done = loop.Loop._step, []
-
-        def counted(self, batch):
-            if len(done) == 6:  # of 8, within the second epoch
-                raise Killed
-            done.append(step(self, batch))
-
-        patched.setattr(loop.Loop, "_step", counted)
+    with killed_after(6):  # of 8 steps, within the second epoch
         train(network, digits, spec, out=tmp_path / "parts", save_every=0.0)
     again = train(network, digits, spec, out=tmp_path / "parts")
     assert same(whole.last, again.last)
