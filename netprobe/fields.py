@@ -27,6 +27,12 @@ class Checked:
         """The settings that are not the default."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
 
+    def described_settings(self) -> dict[str, object]:
+        """Every setting, in JSON's terms; an `added` one only where it is not the default."""
+        changed, names = self.changed_settings(), [f.name for f in dataclasses.fields(self) if f.metadata.get("added")]
+        every = dataclasses.asdict(self)
+        return {name: value for name, value in every.items() if name in changed or name not in names}
+
     def __repr__(self) -> str:
         settings = ", ".join(
             f"{name}={value!r}" if isinstance(value, (str, bool, tuple, type(None))) else f"{name}={spelled(value)}"
@@ -90,6 +96,14 @@ def choice(names: Collection[str], *, help: str) -> dict:
         return value
 
     return {"check": check, "help": f"{help} ({', '.join(names)})"}
+
+
+def added(metadata: dict) -> dict:
+    """Metadata of a setting that earlier versions did not have, whose default is what they did.
+
+    Descriptions leave that default out, so that what was begun before is known as the same and goes on.
+    """
+    return metadata | {"added": True}
 
 
 def several(names: Collection[str], *, help: str) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +45,7 @@ class Catalogue:
         return f"{one.name}:{changed}" if changed else one.name
 
     def describe(self, one: Any) -> dict[str, object]:
-        """Its name, under the noun, and every setting, in JSON's terms; the class too, where it is none of ours."""
+        """Its name, under the noun, and its `described_settings`; the class too, where it is none of ours."""
         ours = self.classes.ours.get(one.name) is type(one)
         own = {} if ours else {"class": qualified(type(one))}
-        return {self.noun: one.name, **own, **dataclasses.asdict(one)}
+        return {self.noun: one.name, **own, **one.described_settings()}

@@ -32,6 +32,12 @@ def test_a_description_holds_every_setting():
     assert "class" not in described
 
 
+def test_a_setting_that_was_added_later_is_described_where_it_is_not_the_default():
+    """So that trainings from before there was one go on."""
+    assert "reach" not in describe_defense(parse_defense("hah:blocks=2"))
+    assert describe_defense(parse_defense("hah:blocks=2,reach=all"))["reach"] == "all"
+
+
 @pytest.mark.parametrize(
     "spec, message",
     [

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from netprobe.defenses.hah.convolution import NormalizedConv2d, Response, rectified_response
+from netprobe.defenses.hah.convolution import REACHES, NormalizedConv2d, Response, rectified_response
 from netprobe.defenses.hah.threshold import ROUNDING, AdaptiveThreshold
 from netprobe.errors import NetprobeError
 
@@ -33,6 +33,7 @@ class HaHBlock(nn.Module):
             )
         self.conv, self.norm, self.threshold, self.top = conv, norm, threshold, float(top)
         self._responses: list[Response] | None = None
+        self._reach = REACHES[0]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.threshold(self.norm(self._rectified(x)))
@@ -40,7 +41,7 @@ class HaHBlock(nn.Module):
     def _rectified(self, x: Tensor) -> Tensor:
         if self._responses is None:
             return torch.relu(self.conv(x))
-        response = rectified_response(self.conv, x, strongest(self.conv.out_channels, self.top))
+        response = rectified_response(self.conv, x, strongest(self.conv.out_channels, self.top), self._reach)
         self._responses.append(response)
         return response.y
 
@@ -68,14 +69,17 @@ def strongest(channels: int, top: float) -> int:
 
 
 @contextlib.contextmanager
-def hebbian_responses(model: nn.Module) -> Iterator[list[Response]]:
-    """Inside, a list that the HaH blocks of `model` add their `Response` to, in the order in which they run."""
+def hebbian_responses(model: nn.Module, reach: str = "own") -> Iterator[list[Response]]:
+    """Inside, a list that the HaH blocks of `model` add their `Response` to, in the order in which they run.
+
+    reach : what the means of a response have a gradient in: "own", the filters of their block; "all", what it gets too.
+    """
     responses: list[Response] = []
     blocks = [module for module in model.modules() if isinstance(module, HaHBlock)]
     try:
         for block in blocks:
-            block._responses = responses
+            block._responses, block._reach = responses, reach
         yield responses
     finally:
         for block in blocks:
-            block._responses = None
+            block._responses, block._reach = None, REACHES[0]

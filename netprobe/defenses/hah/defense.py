@@ -15,10 +15,11 @@ from netprobe.data import Data
 from netprobe.defenses.base import Defense
 from netprobe.defenses.hah.blocks import hebbian_responses
 from netprobe.defenses.hah.converting import NORMS, STANDARDS, convert
+from netprobe.defenses.hah.convolution import REACHES
 from netprobe.defenses.hah.firing import firing
 from netprobe.defenses.hah.threshold import RULES
 from netprobe.errors import NetprobeError
-from netprobe.fields import choice, real, reals, whole
+from netprobe.fields import added, choice, real, reals, whole
 from netprobe.outputs import logits_of
 from netprobe.recipes import Recipe, in_color
 
@@ -42,7 +43,8 @@ class HaHDefense(Defense):
 
     y^(1) >= y^(2) >= ... the channels of a place of block b in order, after convolution by unit filters and ReLU,
     before normalisation and threshold; K = ceil(top C). L_b trains the filters of its own block alone: else a few
-    channels that always fire would satisfy it. `convert` makes the blocks. Images as they are: no noise, no attack.
+    channels that always fire would satisfy it (`reach=all`, and `firing` to see it). `convert` makes the blocks. Images
+    as they are: no noise, no attack.
 
     Without `alphas`, blocks 1 to 6 have the paper's, 0.0045:0.0025:0.0013:0.001:0.0008:0.0005, and those behind the
     last of these. blocks=0 is the paper's baseline. Ablations of the paper's table 3: scale=0, norm=batch, rule=none.
@@ -81,6 +83,10 @@ class HaHDefense(Defense):
     rule: str = field(default="keep", metadata=choice(RULES, help="threshold of a channel"))
     keep: float = field(default=0.2, metadata=real(0, 1, help="keep: largest share of the places of a channel"))
     standard: str = field(default="normalised", metadata=choice(STANDARDS, help="form of all other blocks"))
+    reach: str = field(
+        default="own",
+        metadata=added(choice(REACHES, help="what the loss of a block trains: its filters, or all layers up to it")),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,7 +133,7 @@ class HaHDefense(Defense):
     def loss(
         self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator, copy: nn.Module
     ) -> dict[str, Tensor]:
-        with hebbian_responses(model) as responses:
+        with hebbian_responses(model, self.reach) as responses:
             logits = logits_of(model(x), len(x))
         clean = cross_entropy(logits, y)
         losses = [response.top - self.penalty * response.rest for response in responses]

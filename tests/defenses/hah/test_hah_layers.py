@@ -335,18 +335,19 @@ def test_channels_that_are_equal_are_counted_once():
     assert found.rest.item() == pytest.approx(3, rel=2e-6)
 
 
+@pytest.mark.parametrize("reach", ["own", "all"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("geometry", [{}, {"stride": 2, "groups": 1}, {"padding": "same", "padding_mode": "reflect"}])
-def test_the_gradient_is_that_of_two_convolutions_one_of_them_of_a_detached_input(layout, geometry):
+def test_the_gradient_is_that_of_two_convolutions_one_of_them_of_a_detached_input(layout, geometry, reach):
     net = hah(**geometry)
     x = random(2, 3, 6, 7).contiguous(memory_format=layout).requires_grad_()
-    with hebbian_responses(net) as found:
+    with hebbian_responses(net, reach) as found:
         weights = random(*net(x).shape, seed=2)
         found.clear()
         out = net(x)
     ours = torch.autograd.grad((weights * out).sum() - found[0].top + 0.7 * found[0].rest, [x, net.conv.weight])
     out = net(x)
-    top, rest = top_and_rest(net.conv(x.detach()).relu(), 1)
+    top, rest = top_and_rest(net.conv(x.detach() if reach == "own" else x).relu(), 1)
     theirs = torch.autograd.grad((weights * out).sum() - top + 0.7 * rest, [x, net.conv.weight])
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, **DOUBLE)
@@ -354,7 +355,7 @@ def test_the_gradient_is_that_of_two_convolutions_one_of_them_of_a_detached_inpu
 
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
 def test_gradients_of_responses_are_those_of_small_changes(check):
-    """In the filters, of all three results; in x of y alone: the others have none there on purpose."""
+    """In the filters, of all three results; in x of y alone, unless all are to reach it."""
     conv, x = hah(2, 4).conv, random(1, 2, 4, 4)
 
     def of_filters(weight):
@@ -364,6 +365,7 @@ def test_gradients_of_responses_are_those_of_small_changes(check):
 
     assert check(of_filters, conv.weight.detach().clone().requires_grad_())
     assert check(lambda z: rectified_response(conv, z, 2).y, x.clone().requires_grad_())
+    assert check(lambda z: tuple(rectified_response(conv, z, 2, "all")), x.clone().requires_grad_())
 
 
 def test_an_image_has_no_gradient_of_the_loss():

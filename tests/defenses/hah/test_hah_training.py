@@ -93,6 +93,39 @@ def test_the_loss_of_a_block_reaches_its_own_filters_alone(batch):
         assert [tensor is blocks[number].conv.weight for tensor in reached] == [True]
 
 
+def test_that_of_the_network_that_cheats_reaches_all_filters_up_to_its_own(batch):
+    defense = parse_defense("hah:blocks=4,reach=all")
+    model, x = built(defense), batch[0]
+    filters = [module.conv.weight for module in model.modules() if isinstance(module, HaHBlock)]
+    with hebbian_responses(model, defense.reach) as responses:
+        model(x)
+    for number, response in enumerate(responses, 1):
+        slopes = torch.autograd.grad(response.top - response.rest, filters, retain_graph=True, allow_unused=True)
+        assert [slope is not None and bool(slope.any()) for slope in slopes] == [n < number for n in range(4)]
+
+
+def test_its_loss_and_gradient_are_those_of_plain_autograd(batch):
+    model, x, y = built(HaHDefense(blocks=3)), *batch
+    found = terms(HaHDefense(blocks=3, reach="all"), model, batch)
+    ours = torch.autograd.grad(found["loss"], list(model.parameters()))
+    rectified = []
+    hooks = [
+        module.register_forward_hook(lambda block, args, _: rectified.append(torch.relu(block.conv(args[0]))))
+        for module in model.modules()
+        if isinstance(module, HaHBlock)
+    ]
+    total = cross_entropy(model(x), y)
+    for hook in hooks:
+        hook.remove()
+    for alpha, response in zip(ALPHAS, rectified, strict=False):
+        top, rest = top_and_rest(response, -(-response.shape[1] // 10))
+        total = total - alpha * (top - rest)
+    theirs = torch.autograd.grad(total, list(model.parameters()))
+    torch.testing.assert_close(found["loss"], total)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
+
+
 def test_without_the_loss_only_cross_entropy_is_trained(batch):
     defense = HaHDefense(blocks=2, scale=0)
     model = built(defense)
@@ -152,6 +185,7 @@ def test_weights_of_ones_own():
         ("hah:rule=all", "valid choices"),
         ("hah:norm=layer", "valid choices"),
         ("hah:standard=none", "valid choices"),
+        ("hah:reach=none", "valid choices: own, all|valid choices: all, own"),
         ("hah:lamda=1", "unknown setting of hah 'lamda'"),
     ],
 )
