@@ -14,6 +14,20 @@ from collections.abc import Collection, Iterable
 
 from netprobe.errors import NetprobeError, unknown
 
+__all__ = [
+    "Checked",
+    "choice",
+    "class_target",
+    "pattern",
+    "real",
+    "reals",
+    "several",
+    "switch",
+    "whole",
+    "wholes",
+    "word",
+]
+
 
 class Checked:
     """A frozen dataclass that checks every field when it is made, and shows those that are not the default."""

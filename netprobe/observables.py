@@ -21,6 +21,8 @@ from netprobe.sites import Site
 from netprobe.streaming import ImageTable, Moments
 from netprobe.uncertainty import BLOCKS
 
+__all__ = ["ConditionMoments", "Layout", "Observable", "Observation", "PerImage"]
+
 
 @dataclass(frozen=True)
 class Observation:

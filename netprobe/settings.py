@@ -7,6 +7,8 @@ from typing import Any
 
 from netprobe.errors import NetprobeError, unknown
 
+__all__ = ["EvaluateSettings", "GeometrySettings", "ProbeSettings", "SpectrumSettings", "WeightsSettings"]
+
 
 @dataclass(frozen=True)
 class ProbeSettings:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
+__all__ = ["bootstrap_interval", "jackknife_interval", "median_interval", "t_interval", "welch_interval", "wilson"]
+
 LEVEL = 0.95
 
 BLOCKS = 8

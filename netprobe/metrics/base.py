@@ -14,6 +14,8 @@ from netprobe.errors import NetprobeError
 from netprobe.observables import Layout, Observable
 from netprobe.sites import Site
 
+__all__ = ["Metric", "Readings", "interval", "variable"]
+
 
 @dataclass(frozen=True)
 class Readings:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from netprobe.errors import NetprobeError
 
+__all__ = ["ImageGenerator", "normal", "poisson", "uniform"]
+
 
 class ImageGenerator(torch.Generator):
     """Independent random streams, one an image.
