@@ -1,4 +1,4 @@
-"""What `netprobe evaluate` does: run, keep, and write, also when interrupted."""
+"""`netprobe evaluate`: attack, keep, and write, also when interrupted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from netprobe.cli.options import interrupted
+import click
+
+from netprobe.cli.models import FORM, LOADING, loaded, models_and_data
+from netprobe.cli.options import (
+    data_flags,
+    errors_as_usage,
+    evaluate_flags,
+    evaluation_preset_flags,
+    interrupted,
+    model_flags,
+    perturb_flag,
+    sweep_flags,
+)
 from netprobe.cli.sharing import shared
+from netprobe.cli.showing import show
+from netprobe.cli.sweeps import all_perturbations
 
 EXAMPLES = """\b
 netprobe evaluate natural=resnet18@nt.pt robust=resnet18@at.pt --data cifar10 --limit 500 \\
@@ -97,3 +111,48 @@ def _table(seconds: Any) -> str:
     for model, row in zip(seconds["model"].values, seconds.values, strict=True):
         writer.writerows((model, name, f"{s:.3f}") for name, s in zip(seconds["condition"].values, row, strict=True))
     return text.getvalue()
+
+
+@click.command(
+    help="Attack, say what became of every image and whether to believe it; write results, figures and a report.\n\n"
+    "Finished work is kept in the output folder: after Ctrl-C or a kill the same command goes on from there, and a "
+    "command with one more perturbation computes that one alone.\n\n"
+    f"{FORM}\n\n{EXAMPLES}"
+)
+@click.argument("models", nargs=-1, required=True)
+@model_flags
+@data_flags
+@perturb_flag
+@sweep_flags
+@evaluate_flags
+@evaluation_preset_flags
+@click.option(
+    "--transfer",
+    multiple=True,
+    metavar="MODEL",
+    help="show images made against this MODEL, by every gradient attack and backward pass, to the models; repeatable",
+)
+@click.option("--landscape", default=0, show_default=True, help="images to look at the loss around; 0 for none")
+@click.option("-o", "--out", default="runs/evaluate", show_default=True, help="folder for results, figures and report")
+@errors_as_usage
+def evaluate(
+    models: tuple[str, ...],
+    out: str,
+    perturbations: tuple[str, ...],
+    sweep: tuple[str, ...],
+    corruptions: str | None,
+    transfer: tuple[str, ...],
+    preset: str | None,
+    surrogate: tuple[str, ...],
+    landscape: int,
+    **options: Any,
+) -> None:
+    from netprobe.outcome import draw
+
+    sources, surrogates = (loaded(each, {name: options[name] for name in LOADING}) for each in (transfer, surrogate))
+    networks, images = models_and_data(models, options)
+    whole = of_preset(preset, networks, images, surrogates, options["device"])
+    named = all_perturbations(perturbations, sweep, corruptions, images.shape, whole)
+    named |= transferred(named, sources, options["device"])
+    tree = evaluated(networks, images, named, out, landscape, options)
+    show(tree, draw(tree, out))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netprobe.cli.options import inputs
 from netprobe.errors import NetprobeError
 from netprobe.fields import literal
 
@@ -19,6 +20,9 @@ FORM = """A MODEL is [NAME=]WHAT[@CHECKPOINT][,SETTING=VALUE...].
               or a bare checkpoint file, with --arch; one that `netprobe train` wrote needs nothing else
   CHECKPOINT  a state dict of torch.save or safetensors, wrapped or not
   SETTING     normalize, num_classes, key, or an argument of the architecture"""
+
+LOADING = ("arch", "normalize", "num_classes", "key", "unsafe")
+"""The flags that say how to load."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,15 @@ def load_all(arguments: Sequence[str], arch: str | None, **defaults: Any) -> dic
             raise NetprobeError(f"several models are called {name!r}; give each its own name: NAME=WHAT@CHECKPOINT")
     given = {key: value for key, value in defaults.items() if value is not None}
     return {m.name: load(m.what, m.checkpoint, **(given | m.settings)) for m in parsed}
+
+
+def loaded(models: Sequence[str], loading: dict[str, Any]) -> dict[str, Any]:
+    """The models that arguments name, as the flags of `LOADING` say."""
+    settings = loading | {"normalize": normalization(loading["normalize"]), "unsafe": loading["unsafe"] or None}
+    return load_all(models, settings.pop("arch"), **settings)
+
+
+def models_and_data(models: tuple[str, ...], options: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """What was named, loaded; its options are taken out of `options`."""
+    networks = loaded(models, {key: options.pop(key) for key in LOADING})
+    return networks, inputs(options, options["seed"])

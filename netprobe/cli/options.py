@@ -196,3 +196,11 @@ def errors_as_usage(command: Callable) -> Callable:
             raise click.UsageError(str(error)) from error
 
     return wrapped
+
+
+def input_shape(text: str) -> tuple[int, ...]:
+    """The shape of one input, as --input has it."""
+    try:
+        return tuple(int(n) for n in text.split(","))
+    except ValueError:
+        raise NetprobeError(f"--input {text!r}: write the shape of one input, for example 3,32,32") from None

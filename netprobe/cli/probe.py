@@ -1,4 +1,4 @@
-"""What `netprobe probe` and `netprobe compare` do: measure, keep, and write, also when interrupted."""
+"""`netprobe probe`: measure, keep, and write, also when interrupted."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from typing import Any
 
 import click
 
-from netprobe.cli.options import interrupted, named_perturbations
+from netprobe.cli.models import FORM, models_and_data
+from netprobe.cli.options import (
+    data_flags,
+    errors_as_usage,
+    interrupted,
+    model_flags,
+    named_perturbations,
+    perturb_flag,
+    probe_flags,
+)
 from netprobe.cli.sharing import shared
+from netprobe.cli.showing import show
 
 PARTIAL = "partial.pt"
 
@@ -121,3 +131,16 @@ def _add_maps(
             click.echo(f"no Grad-CAM for {name}: {error}", err=True)
         else:
             tree[f"{name}/gradcam"] = xr.DataTree(maps)
+
+
+@click.command(help=f"Probe one model or several, and write what was measured.\n\n{FORM}")
+@click.argument("models", nargs=-1, required=True)
+@model_flags
+@data_flags
+@perturb_flag
+@probe_flags
+@click.option("-o", "--out", default="runs/probe", show_default=True, help="folder for results.nc")
+@errors_as_usage
+def probe(models: tuple[str, ...], out: str, **options: Any) -> None:
+    networks, images = models_and_data(models, options)
+    show(probed(networks, images, out, options), Path(out) / "results.nc")

@@ -1,4 +1,4 @@
-"""What `netprobe similarity` does: one pass for all matrices, then what they have in common."""
+"""`netprobe similarity`: one pass for all matrices, then what they have in common."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
+from netprobe.cli.models import FORM, models_and_data
+from netprobe.cli.options import (
+    data_flags,
+    errors_as_usage,
+    model_flags,
+    named_perturbations,
+    perturb_flag,
+    similarity_flags,
+)
+from netprobe.cli.showing import columns, show
 from netprobe.errors import NetprobeError
 
 EXAMPLES = """\b
@@ -84,3 +96,38 @@ def table(tree: Any) -> list[tuple[str, ...]]:
             numbers = (f"{float(one[name]):.3f}" for name in ("pearson", "spearman"))
             rows.append((model, str(site), *numbers, str(one["other"].values)))
     return rows
+
+
+@click.command(
+    help="Which images, and which layers, are alike: similarity matrices, RSA and CKA of one model or several.\n\n"
+    "Every site of every model, clean and under each --perturb, is compared with every other, with the pixels and with "
+    "each --reference. Without --limit 500 images are taken: a matrix grows with their square.\n\n"
+    f"{FORM}\n\n{EXAMPLES}"
+)
+@click.argument("models", nargs=-1, required=True)
+@model_flags
+@data_flags
+@perturb_flag
+@similarity_flags
+@click.option(
+    "--reference", multiple=True, metavar="[NAME=]FILE.npy", help="a matrix (image, image) of the same images"
+)
+@click.option("--measure", default="cosine", show_default=True, help="cosine, correlation or euclidean")
+@click.option("--centre", default="channel", show_default=True, help="the mean that is subtracted: channel, unit, none")
+@click.option("--cka", "estimator", default="unbiased", show_default=True, help="estimator of CKA: unbiased or biased")
+@click.option("--resamples", default=200, show_default=True, help="of the images, for intervals of RSA")
+@click.option("--permutations", default=1000, show_default=True, help="of the images, for p-values of references")
+@click.option("-o", "--out", default="runs/similarity", show_default=True, help="folder for results, figures, report")
+@errors_as_usage
+def similarity(models: tuple[str, ...], out: str, perturbations: tuple[str, ...], **options: Any) -> None:
+    from netprobe.outcome import REPORT, write
+
+    limited = options["limit"]
+    networks, images = models_and_data(models, options)
+    images = images if limited or len(images) <= LIMIT else images.take(LIMIT, options["seed"])
+    named = named_perturbations(perturbations) if perturbations else None
+    asked = {key: options.pop(key) for key in ("measure", "centre", "estimator", "resamples", "permutations", "sites")}
+    tree = similar(networks, images, named, options.pop("reference"), settings=options, **asked)
+    write(tree, out)
+    click.echo(columns(table(tree), right=(2, 3)))
+    show(tree, Path(out) / REPORT)

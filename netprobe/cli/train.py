@@ -1,11 +1,22 @@
-"""What `netprobe train` does: build or load, train, and write what became of it."""
+"""`netprobe train`: build or load, train, and write what became of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from netprobe.cli.options import interrupted
+import click
+
+from netprobe.cli.models import LOADING, normalization
+from netprobe.cli.options import (
+    errors_as_usage,
+    inputs,
+    interrupted,
+    model_flags,
+    preset_flag,
+    recipe_flags,
+    training_data_flags,
+)
 from netprobe.errors import NetprobeError
 
 EXAMPLES = """\b
@@ -110,3 +121,59 @@ def _grid(select: tuple[str, ...]) -> dict[str, list[Any]]:
             raise NetprobeError(f"cannot read --select {text!r}: write SETTING=VALUES, such as coupling=1,4,10")
         found[name] = [literal(value) for value in values.split(",")]
     return found
+
+
+@click.command(
+    help="Train a network with a DEFENSE, such as natural, pgd-at or polarizing, with settings after a colon.\n\n"
+    "Checkpoints and history are kept in the output folder: after Ctrl-C or a kill the same command goes on from "
+    "there. best.pt is the best epoch by held-out images, under attack where the defense attacks; it loads by itself "
+    "in every other command. `netprobe defenses` lists defenses and settings.\n\n"
+    f"{EXAMPLES}"
+)
+@click.argument("defense")
+@click.option("--model", required=True, help="the network, as MODEL in other commands; weights are random without @")
+@model_flags
+@training_data_flags
+@preset_flag
+@recipe_flags
+@click.option(
+    "--regularise",
+    multiple=True,
+    metavar="SPEC",
+    help="a term that joins the loss, such as l2:coupling=5e-4 or jacobian:site=hidden; repeatable; "
+    "`netprobe regularisers` lists all",
+)
+@click.option(
+    "--select",
+    multiple=True,
+    metavar="SETTING=VALUES",
+    help="train with each of these values of a setting of the regulariser, such as coupling=1,4,10, and without it; "
+    "choose the one that stands most of --select-by among those that keep 90 % of the clean accuracy; repeatable",
+)
+@click.option("--select-by", default="gaussian:std=0.1", show_default=True, metavar="SPEC", help="a perturbation")
+@click.option("--device", help="where to train, for example cuda:0; by default a GPU if there is one")
+@click.option("-o", "--out", default="runs/train", show_default=True, help="folder for checkpoints, history and report")
+@errors_as_usage
+def train(
+    defense: str,
+    model: str,
+    preset: str,
+    regularise: tuple[str, ...],
+    select: tuple[str, ...],
+    select_by: str,
+    device: str | None,
+    out: str,
+    **options: Any,
+) -> None:
+    loading = {key: options.pop(key) for key in LOADING}
+    images = inputs(options, options["seed"] or 0, "train")
+    recipe = {name: value for name, value in options.items() if value is not None}
+    loading["normalize"] = normalization(loading["normalize"])
+    if select:
+        selection = selected(
+            defense, model, images, preset, recipe, out, device, regularise, select, select_by, **loading
+        )
+        click.echo(f"\n{selection!r}")
+        return
+    result = trained(defense, model, images, preset, recipe, out, device, regularise, **loading)
+    click.echo(f"\n{result!r}\n\nwritten: {Path(out) / 'best.pt'}")
