@@ -99,8 +99,25 @@ def model_card(model: nn.Module) -> dict[str, Any]:
         "class": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
         "sha256": digest.hexdigest(),
-        "source": source_of(model) or None,
+        "source": _portable(source_of(model)) or None,
     }
+
+
+def _portable(source: Mapping[str, Any]) -> dict[str, Any]:
+    """`source` as it may be shown to others: their machines have no such folders, and the SHA-256 tells the file."""
+    return {**source, **{key: portable(source[key]) for key in ("what", "checkpoint") if source.get(key)}}
+
+
+def portable(name: str | Path) -> str:
+    """What a result calls the file `name`: relative names as they are, absolute ones from the working folder on.
+
+    Of a file elsewhere it is the last part alone, so that no result tells of its author's machine. A network's name,
+    such as "net.py:Net", is treated alike.
+    """
+    path = Path(name)
+    if not path.is_absolute():
+        return str(name)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def source_of(model: nn.Module) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import nn
 
 import netprobe as npb
 from netprobe.errors import MissingData
-from netprobe.store import atomically, model_card, provenance, versions
+from netprobe.store import atomically, model_card, portable, provenance, versions
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +171,12 @@ def test_model_cards_carry_the_source_of_loaded_models():
     model.netprobe_source = {"what": "net.py:Net", "checkpoint": "a.pth"}
     assert model_card(model)["source"] == model.netprobe_source
     assert model_card(seeded(ConvNet))["source"] is None
+
+
+def test_results_name_files_without_the_folders_of_a_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = seeded(ConvNet)
+    model.netprobe_source = {"what": "/home/someone/net.py:Net", "checkpoint": str(tmp_path / "runs" / "best.pt")}
+    source = model_card(model)["source"]
+    assert source == {"what": "net.py:Net", "checkpoint": "runs/best.pt"}
+    assert portable("../a.pth") == "../a.pth" and portable("resnet18") == "resnet18"

@@ -92,7 +92,8 @@ def fit(
     network = initial(model, train, recipe.seed, channels=defense.channels(train.shape[0]))
     wanted = device or (preferred_device() if isinstance(model, str) else None)
     where = torch.device(wanted) if wanted is not None else device_of(network)
-    card = _card(network, train, defense, recipe, regularisers)
+    begun = _begun(out)
+    card = _card(network, train, defense, recipe, regularisers, begun)
     trained = defended(network, defense, recipe.seed).to(where)
     check_fit(trained, train, where)
     train, held_out = (train, validation) if isinstance(validation, Data) else _split(train, recipe)
@@ -105,12 +106,11 @@ def fit(
     if recipe.channels_last and train.kind == "image":
         trained = trained.to(memory_format=torch.channels_last)
     keeper = Keeper(card, None if out is None else made_folder(out), together, recipe.save_every)
-    begun = keeper.folder is not None and (keeper.folder / LAST).exists()
-    if not begun:  # a training that goes on finds what was learnt then among its weights
+    if begun is None:  # a training that goes on finds what was learnt then among its weights
         defense.prepare(trained, train, recipe.seed, progress and together.leads, keeper.scratch)
     loop = Loop(defense, trained, _on_device(train, where, recipe), judge, recipe, together, keeper, regularisation)
-    if begun:
-        _go_on(loop)
+    if begun is not None:
+        _go_on(loop, begun)
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
         loop.run(name, progress)
     return _trained(loop)
@@ -148,8 +148,18 @@ def _augmented(images: Data, device: torch.device, recipe: Recipe) -> Tensor:
     return torch.cat([there.stored_at(part, 0) for part in torch.arange(len(images), device=device).split(AT_ONCE)])
 
 
+def _begun(out: str | Path | None) -> dict[str, Any] | None:
+    """What the folder has of a training to go on from."""
+    return read_checkpoint(Path(out) / LAST) if out is not None and (Path(out) / LAST).exists() else None
+
+
 def _card(
-    network: nn.Module, data: Data, defense: Defense, recipe: Recipe, regularisers: tuple[Regulariser, ...]
+    network: nn.Module,
+    data: Data,
+    defense: Defense,
+    recipe: Recipe,
+    regularisers: tuple[Regulariser, ...],
+    begun: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """What a checkpoint says of itself: how to build the network again, and where the weights come from."""
     source = source_of(network)
@@ -159,10 +169,20 @@ def _card(
         "network": about | {"class": f"{type(network).__module__}.{type(network).__qualname__}"},
         "defense": describe_defense(defense),
         **({"regularisers": [describe_regulariser(one) for one in regularisers]} if regularisers else {}),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": _described(recipe, begun),
         "data": data.describe(),
         "versions": versions(),
     }
+
+
+def _described(recipe: Recipe, begun: dict[str, Any] | None) -> dict[str, Any]:
+    """All settings, without those that recipes lacked when the training was `begun` and whose default is chosen.
+
+    Their defaults are what was done before, so that trainings from before there were any go on.
+    """
+    every, changed = dataclasses.asdict(recipe), recipe.changed_settings()
+    then = every if begun is None else begun[CARD]["recipe"]
+    return {name: value for name, value in every.items() if name in then or name in changed}
 
 
 def _key(card: dict[str, Any], model: nn.Module, data: Data, validation: Data | None) -> str:
@@ -191,15 +211,14 @@ def _on_device(data: Data, device: torch.device, recipe: Recipe) -> DeviceData:
     )
 
 
-def _go_on(loop: Loop) -> None:
+def _go_on(loop: Loop, begun: dict[str, Any]) -> None:
     folder, card = loop.keeper.folder, loop.keeper.card
-    contents = read_checkpoint(folder / LAST)
-    if contents[CARD]["key"] != card["key"]:
+    if begun[CARD]["key"] != card["key"]:
         raise CheckpointError(
-            f"{folder} holds another training ({_difference(contents[CARD], card)}): "
+            f"{folder} holds another training ({_difference(begun[CARD], card)}): "
             "give another folder, or delete that one"
         )
-    loop.restore(contents["state_dict"], contents["training"])
+    loop.restore(begun.pop("state_dict"), begun.pop("training"))  # large, and of no use any more
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """`fit`: what it learns, what it leaves alone, what it refuses."""
 
 import copy
+import dataclasses
 import itertools
 import json
 import signal
@@ -17,7 +18,7 @@ from netprobe.defenses import Natural
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.models import digits_cnn
 from netprobe.recipes import Recipe
-from netprobe.training import Diverged, fit, loop
+from netprobe.training import Diverged, fit, fitting, loop
 from netprobe.training.augmentation import order
 from netprobe.training.optimizer import set_rates
 
@@ -176,20 +177,25 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_what_to_try(network, d
         train(network, digits, out=tmp_path)
 
 
+def interrupted(monkeypatch, step, model, images, **settings):
+    """A training that Ctrl-C ends before that step."""
+    calls = itertools.count(1)
+
+    def set_or_stop(*rates):
+        if next(calls) == step:
+            signal.raise_signal(signal.SIGINT)
+        set_rates(*rates)
+
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr(loop, "set_rates", set_or_stop)
+        train(model, images, **settings)
+
+
 @pytest.mark.parametrize("interrupts", [5, 9])
 def test_an_interrupted_training_goes_on_as_if_nothing_had_been(interrupts, network, digits, tmp_path, monkeypatch):
     settings = {"validation": 0.2, "ema": 0.5, "epochs": 4}
     whole = train(network, digits, out=tmp_path / "whole", **settings)
-    calls = itertools.count(1)
-
-    def set_or_stop(*rates):
-        if next(calls) == interrupts:
-            signal.raise_signal(signal.SIGINT)
-        set_rates(*rates)
-
-    monkeypatch.setattr(loop, "set_rates", set_or_stop)
-    with pytest.raises(KeyboardInterrupt):
-        train(network, digits, out=tmp_path / "parts", **settings)
+    interrupted(monkeypatch, interrupts, network, digits, out=tmp_path / "parts", **settings)
     resumed = train(network, digits, out=tmp_path / "parts", **settings)
     assert same(whole.last, resumed.last)
     assert same(whole.model, resumed.model)
@@ -204,6 +210,19 @@ def test_a_finished_folder_is_not_trained_again(network, digits, tmp_path):
     assert (tmp_path / "last.pt").stat().st_mtime_ns == written
     assert same(first.last, again.last)
     assert same(first.model, again.model)
+
+
+def test_a_training_from_before_recipes_had_a_setting_goes_on(network, digits, tmp_path, monkeypatch):
+    def without_criterion(recipe, begun):
+        return {name: value for name, value in dataclasses.asdict(recipe).items() if name != "criterion"}
+
+    with monkeypatch.context() as before:
+        before.setattr(fitting, "_described", without_criterion)
+        interrupted(monkeypatch, 3, network, digits, out=tmp_path)
+    interrupted(monkeypatch, 3, network, digits, out=tmp_path)  # what it writes now is found again
+    assert same(train(network, digits).last, train(network, digits, out=tmp_path).last)
+    with pytest.raises(CheckpointError, match="recipe criterion: None there, 'loss' here"):
+        train(network, digits, criterion="loss", out=tmp_path)
 
 
 def test_a_folder_of_another_training_is_refused_by_what_differs(network, digits, tmp_path):
