@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -43,40 +44,71 @@ class HaH(Study):
             "limits": (400, 60),
             "network": "digits_cnn",
             "normalize": None,
+            "components": tuple(COMPONENTS),
             "blocks": 2,
             "fewer": (0, 1, 2),
             "recipe": {"recipe": "quick", "epochs": 8, "batch_size": 32, "validation": 0.0},
+            "cheating": "hah:reach=all",
             "adversarial": "pgd-at:eps=8/255,step_size=2/255,steps=3",
             "linf": "apgd:eps=8/255,steps=5",
             "l2": "apgd:eps=0.5,norm=l2,steps=5",
+            "attacked": None,
+            "evaluation": {},
             "noise": (0.1, 0.2, 0.3),
             "fmn": {"norms": ("1", "2"), "steps": 20, "images": 30},
             "corruptions": {"names": ("gaussian_noise", "contrast"), "severities": (5,)},
             "probed": 60,
+            "seen": 60,
+        },
+        "reduced": {
+            "data": "cifar10-jpeg",
+            "limits": (30000, 300),
+            "network": "vgg16",
+            "normalize": "cifar10",
+            "components": PAIR,
+            "blocks": 6,
+            "fewer": (0, 6),
+            "recipe": {"epochs": 3, "batch_size": 64, "schedule": "cosine", "precision": "bfloat16"},
+            "adversarial": None,
+            "linf": "autoattack:version=apgd,eps=2/255",
+            "l2": "autoattack:version=apgd,norm=l2,eps=0.25",
+            "attacked": 100,
+            "evaluation": {"gradients": "bfloat16"},
+            "noise": (0.02, 0.05, 0.1, 0.15, 0.2),
+            "fmn": {"norms": ("2", "inf"), "steps": 30, "images": 50},
+            "corruptions": {"names": BENCHMARK, "severities": (5,)},
+            "probed": 300,
+            "seen": 6,
         },
         "paper": {
             "data": "cifar10",
             "limits": (None, None),
             "network": "vgg16",
             "normalize": "cifar10",
+            "components": tuple(COMPONENTS),
             "blocks": 6,
             "fewer": (0, 1, 2, 3, 4, 5, 6, 7),
             "recipe": {},
+            "cheating": "hah:reach=all",
             "adversarial": "pgd-at:eps=8/255,step_size=2/255,steps=7",
             "linf": "autoattack:version=apgd,eps=2/255",
             "l2": "autoattack:version=apgd,norm=l2,eps=0.25",
+            "attacked": None,
+            "evaluation": {},
             "noise": tuple(np.linspace(0.02, 0.2, 10).round(2).tolist()),
             "fmn": {"norms": ("0", "1", "2", "inf"), "steps": 100, "images": 1000},
             "corruptions": {"names": BENCHMARK, "severities": (5,)},
             "probed": 1000,
+            "seen": 6,
         },
     }
 
     @result
     def components(self) -> xr.DataTree:
-        """Tables 5.1 and 5.3."""
+        """Tables 5.1 and 5.3, of the components that the scale has trainings of."""
         named = {"noise": npb.GaussianNoise(0.1), "linf": self.settings["linf"], "l2": self.settings["l2"]}
-        return self._evaluated({name: self._network(name) for name in COMPONENTS}, named)
+        networks = {name: self._network(name) for name in self.settings["components"]}
+        return self._evaluated(networks, named, self.settings["attacked"])
 
     @result
     def blocks(self) -> xr.DataTree:
@@ -85,7 +117,7 @@ class HaH(Study):
         known = {0: "standard", self.settings["blocks"]: "HaH"}
         names = {count: known.get(count, f"blocks-{count}") for count in self.settings["fewer"]}
         networks = {f"blocks={count}": self._hah(name, f"hah:blocks={count}") for count, name in names.items()}
-        return self._evaluated(networks, named)
+        return self._evaluated(networks, named, self.settings["attacked"])
 
     @result
     def noise(self) -> xr.DataTree:
@@ -94,9 +126,9 @@ class HaH(Study):
 
     @result
     def corrupted(self) -> xr.DataTree:
-        """Table 5.2: common corruptions, with an adversarially trained network beside."""
-        chosen = self.settings["corruptions"]
-        networks = self._pair() | {"AT": self._adversarial()}
+        """Table 5.2: common corruptions, with an adversarially trained network beside, if the scale has one."""
+        chosen, adversarial = self.settings["corruptions"], self.settings["adversarial"]
+        networks = self._pair() | ({"AT": self._trained("AT", adversarial)} if adversarial else {})
         return self._evaluated(networks, corruptions(chosen["severities"], chosen["names"]))
 
     @result
@@ -115,15 +147,17 @@ class HaH(Study):
 
     @result
     def fires(self) -> xr.DataTree:
-        """Figure 5.3: how often each channel is among the strongest."""
-        some = self._data(self.settings["probed"])
-        found = {name: firing(model, some, "conv", progress=self.progress) for name, model in self._pair().items()}
+        """Figure 5.3: how often each channel is among the strongest; of a cheating network too, if there is one."""
+        some, networks = self._data(self.settings["probed"]), self._pair()
+        if "cheating" in self.settings:
+            networks |= {"cheating": self._hah("cheating", self.settings["cheating"])}
+        found = {name: firing(model, some, "conv", progress=self.progress) for name, model in networks.items()}
         return xr.DataTree.from_dict({f"/{name}/firing": each for name, each in found.items()})
 
     @result
     def gradcam(self) -> xr.DataTree:
         """Figure 5.9: Grad-CAM at the first block."""
-        some = self._data(self.settings["probed"])
+        some = self._data(self.settings["seen"])
         maps = {name: npb.grad_cam(model, some, layer=first_block(model)) for name, model in self._pair().items()}
         return xr.DataTree.from_dict({f"/{name}/gradcam": each for name, each in maps.items()})
 
@@ -137,16 +171,16 @@ class HaH(Study):
         blocks = "" if "blocks=" in defense else f"{',' if ':' in defense else ':'}blocks={self.settings['blocks']}"
         return self._trained(name, f"{defense}{blocks}")
 
-    def _adversarial(self) -> nn.Module:
-        return self._trained("AT", self.settings["adversarial"])
-
     def _trained(self, name: str, defense: str) -> nn.Module:
-        train = npb.data.load(self.settings["data"], "train", limit=self.settings["limits"][0])
-        network = initial(self.settings["network"], train, 0, normalize=self.settings["normalize"])
-        return self.train(name, defense, network, train, **self.settings["recipe"])
+        network = initial(self.settings["network"], self._images, 0, normalize=self.settings["normalize"])
+        return self.train(name, defense, network, self._images, **self.settings["recipe"])
+
+    @functools.cached_property
+    def _images(self) -> Data:
+        return npb.data.load(self.settings["data"], "train", limit=self.settings["limits"][0])
 
     def _evaluated(self, networks: Mapping[str, nn.Module], attacks: Any, limit: int | None = None) -> xr.DataTree:
-        settings = {"doubts": False, "preflight": False, "progress": self.progress}
+        settings = {"doubts": False, "preflight": False, "progress": self.progress, **self.settings["evaluation"]}
         return npb.evaluate(networks, self._data(limit), attacks, folder=self.folder / "units", **settings)
 
     def _data(self, limit: int | None = None) -> Data:

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
-from torch import nn
 
 import netprobe as npb
 from netprobe.gallery import Study, result
 from netprobe.training import Trained
+
+WAYS = ("none", "adversarial", "polarizing", "pixels")
 
 
 class Polarizing(Study):
@@ -24,6 +25,7 @@ class Polarizing(Study):
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "data": {"digits": {"eps": 0.2, "threshold": 0.3, "steps": 2}},
+            "networks": WAYS,
             "limits": (400, 60),
             "network": "digits_cnn",
             "recipe": {
@@ -34,20 +36,43 @@ class Polarizing(Study):
                 "batch_size": 32,
                 "validation": 0.0,
             },
+            "recipes": {},
             "attacks": {"steps": 10, "restarts": 2},
-            "curve": {"largest": 0.4, "step": 0.2},
+            "evaluation": {},
+            "curve": {"largest": 0.4, "step": 0.2, "attacks": {"steps": 10, "restarts": 2}, "images": None},
             "seen": 200,
+        },
+        "reduced": {
+            "data": {
+                "mnist": {"eps": 0.3, "threshold": 0.5, "steps": 20},
+                "fashion-mnist": {"eps": 0.1, "threshold": 0.3, "steps": 20},
+            },
+            "networks": ("none", "polarizing", "pixels"),
+            "limits": (None, 500),
+            "network": "lenet",
+            "recipe": {"precision": "bfloat16", "epochs": 8, "milestones": (6,)},
+            "recipes": {
+                "mnist-polarizing": {"epochs": 60, "milestones": (50,)},
+                "fashion-mnist-polarizing": {"epochs": 30, "milestones": (25,)},
+            },
+            "attacks": {"steps": 100, "restarts": 20},
+            "evaluation": {"gradients": "bfloat16", "batch_size": 500},
+            "curve": {"largest": 0.4, "step": 0.05, "attacks": {"steps": 40, "restarts": 1}, "images": 200},
+            "seen": 2000,
         },
         "paper": {
             "data": {
                 "mnist": {"eps": 0.3, "threshold": 0.5, "steps": 20},
                 "fashion-mnist": {"eps": 0.1, "threshold": 0.3, "steps": 20},
             },
+            "networks": WAYS,
             "limits": (None, None),
             "network": "lenet",
             "recipe": {},
+            "recipes": {},
             "attacks": {"steps": 100, "restarts": 20},
-            "curve": {"largest": 0.38, "step": 0.02},
+            "evaluation": {},
+            "curve": {"largest": 0.38, "step": 0.02, "attacks": {"steps": 100, "restarts": 20}, "images": None},
             "seen": None,
         },
     }
@@ -66,22 +91,21 @@ class Polarizing(Study):
             "bim": npb.BIM(eps, steps=20, step_size=eps / 10),
             "pgd": npb.PGD(eps, step_size=eps / 10, **attacks),
         }
-        return self._evaluated(data, named)
+        return self._evaluated(data, named, self.settings["limits"][1])
 
     @result
     def curves(self, data: str) -> xr.DataTree:
         """Figure 4.7: BIM and PGD over eps."""
-        reach, step = self.settings["curve"].values()
-        named = {}
-        for eps in np.arange(step, reach + step / 2, step).round(4).tolist():
+        curve, named = self.settings["curve"], {}
+        for eps in np.arange(curve["step"], curve["largest"] + curve["step"] / 2, curve["step"]).round(4).tolist():
             named[f"bim@{eps:g}"] = npb.BIM(eps, steps=20, step_size=eps / 10)
-            named[f"pgd@{eps:g}"] = npb.PGD(eps, step_size=eps / 10, **self.settings["attacks"])
-        return self._evaluated(data, named)
+            named[f"pgd@{eps:g}"] = npb.PGD(eps, step_size=eps / 10, **curve["attacks"])
+        return self._evaluated(data, named, curve["images"] or self.settings["limits"][1])
 
     @result
     def stages(self, data: str) -> xr.Dataset:
         """Outputs and weights of the filters after every stage of training."""
-        trained = self._networks(data)["polarizing"]
+        trained = self._network(data, "polarizing")
         ended = {f"stage {number}": network for number, network in enumerate(trained.stages, 1)}
         eps, seen = self.settings["data"][data]["eps"], self.settings["seen"]
         images = npb.data.load(data, "train", limit=seen)
@@ -92,24 +116,23 @@ class Polarizing(Study):
         """What training pushes outputs by."""
         return npb.quantiser_curves(npb.defenses.PolarizingDefense(threshold=0.5))
 
-    def _evaluated(self, data: str, attacks: Mapping[str, Any]) -> xr.DataTree:
-        networks: dict[str, nn.Module] = {name: each.model for name, each in self._networks(data).items()}
-        test = npb.data.load(data, limit=self.settings["limits"][1])
-        settings = {"doubts": False, "preflight": False, "progress": self.progress}
-        return npb.evaluate(networks, test, attacks, folder=self.folder / f"units-{data}", **settings)
+    def _evaluated(self, data: str, attacks: Mapping[str, Any], limit: int | None) -> xr.DataTree:
+        networks = {way: self._network(data, way).model for way in self.settings["networks"]}
+        settings = {"doubts": False, "preflight": False, "progress": self.progress, **self.settings["evaluation"]}
+        folder = self.folder / f"units-{data}"
+        return npb.evaluate(networks, npb.data.load(data, limit=limit), attacks, folder=folder, **settings)
 
-    def _networks(self, data: str) -> dict[str, Trained]:
-        return {way: self._network(data, way, defense) for way, defense in self._defenses(data).items()}
+    def _network(self, data: str, way: str) -> Trained:
+        name, train = f"{data}-{way}", npb.data.load(data, "train", limit=self.settings["limits"][0])
+        recipe = self.settings["recipe"] | self.settings["recipes"].get(name, {})
+        return self.trained(name, self._defense(data, way), self.settings["network"], train, **recipe)
 
-    def _network(self, data: str, way: str, defense: str) -> Trained:
-        train = npb.data.load(data, "train", limit=self.settings["limits"][0])
-        return self.trained(f"{data}-{way}", defense, self.settings["network"], train, **self.settings["recipe"])
-
-    def _defenses(self, data: str) -> dict[str, str]:
+    def _defense(self, data: str, way: str) -> str:
         eps, threshold, steps = self.settings["data"][data].values()
-        return {
+        defenses = {
             "none": "natural",
             "adversarial": f"pgd-at:eps={eps},step_size={eps / 10:g},steps={steps}",
             "polarizing": f"polarizing:threshold={threshold},eps={eps}",
             "pixels": f"pixel-quantisation:threshold={threshold},eps={eps}",
         }
+        return defenses[way]

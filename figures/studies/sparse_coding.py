@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -9,13 +10,21 @@ import xarray as xr
 from torch import nn
 
 import netprobe as npb
-from netprobe.data import Data
+from netprobe.data import Data, data_root
+from netprobe.errors import MissingData
 from netprobe.gallery import Study, result
 from netprobe.perturb import PGD, ZOO, HopSkipJump, Transfer
 from netprobe.perturb.backward import declared_passes
 from netprobe.training.initial import initial
 
 BENCHMARKS = {"NT": "natural", "AT": "pgd-at", "TRADES": "trades"}
+PUBLIC = {
+    "NT": "resnet_sgd_cyc_0.0500_NT_ep_100.pt",
+    "AT": "resnet_sgd_cyc_0.0500_PGD_eps_8_Ns_10_ss_1_Nr_1_ep_100.pt",
+}
+"""Released networks of the work, in the folder `checkpoints` of the data root."""
+SOURCE = "canbakiskan/neuro-inspired-defense"
+"""Where they are from."""
 
 
 class SparseCoding(Study):
@@ -38,10 +47,38 @@ class SparseCoding(Study):
                 "baseline": {"steps": 5, "restarts": 2, "step_size": 1 / 255, "backward": "smooth"},
                 "U=2T": {"steps": 5, "restarts": 2, "step_size": 1 / 255, "backward": "smooth-topu"},
             },
-            "eps": (8, 64, 128),
+            "curve": {"eps": (8, 64, 128), "steps": 5, "restarts": 2},
+            "evaluation": {},
             "decision": {"steps": 3, "images": 6, "zoo": {"steps": 10, "binary_search_steps": 2}},
             "recipe": {"recipe": "quick", "epochs": 5, "batch_size": 32, "validation": 0.0},
+            "recipes": {},
+            "benchmarks": ("NT", "AT", "TRADES"),
             "adversarial": "eps=8/255,step_size=1/255,steps=3",
+            "public": {},
+        },
+        "reduced": {
+            "data": "cifar10-jpeg",
+            "limits": (10000, 100),
+            "network": "resnet32_thin",
+            "normalize": "cifar10",
+            "front": "sparse-coding",
+            "tops": (15,),
+            "stochastic": "top=50,dropout=0.95",
+            "budgets": {"eps": 8 / 255, "l2": 0.6, "l1": 30.0},
+            "attack": {"steps": 40, "restarts": 5},
+            "averaged": {"steps": 20, "eot": 10},
+            "variants": {
+                "baseline": {"steps": 40, "restarts": 2, "step_size": 1 / 255, "backward": "smooth"},
+                "U=2T": {"steps": 40, "restarts": 2, "step_size": 1 / 255, "backward": "smooth-topu"},
+            },
+            "curve": {"eps": (4, 8, 16, 32, 64, 128), "steps": 40, "restarts": 1},
+            "evaluation": {"gradients": "bfloat16"},
+            "decision": {"steps": 10, "images": 50, "zoo": {"steps": 1000}},
+            "recipe": {"epochs": 4, "precision": "bfloat16"},
+            "recipes": {"unsupervised": {"epochs": 6}},
+            "benchmarks": ("NT", "AT"),
+            "adversarial": None,
+            "public": PUBLIC,
         },
         "paper": {
             "data": "cifar10",
@@ -61,10 +98,14 @@ class SparseCoding(Study):
                 "100 restarts": {"steps": 40, "restarts": 100, "step_size": 1 / 255, "backward": "smooth"},
                 "U=2T, 100 restarts": {"steps": 40, "restarts": 100, "step_size": 1 / 255, "backward": "smooth-topu"},
             },
-            "eps": (4, 8, 16, 24, 32, 40, 48, 56, 64, 128),
+            "curve": {"eps": (4, 8, 16, 24, 32, 40, 48, 56, 64, 128), "steps": 40, "restarts": 100},
+            "evaluation": {},
             "decision": {"steps": None, "images": 100, "zoo": {"steps": 1000}},
             "recipe": {},
+            "recipes": {},
+            "benchmarks": ("NT", "AT", "TRADES"),
             "adversarial": "eps=8/255,step_size=1/255,steps=10",
+            "public": {},
         },
     }
 
@@ -77,7 +118,7 @@ class SparseCoding(Study):
     @property
     def networks(self) -> list[str]:
         """The one with the front end, then those without."""
-        return ["sparse", *BENCHMARKS]
+        return ["sparse", *self.settings["benchmarks"]]
 
     @result
     def attacked(self, name: str) -> xr.DataTree:
@@ -130,7 +171,7 @@ class SparseCoding(Study):
     @result
     def atoms(self) -> xr.Dataset:
         """The dictionary, and how much each atom is used."""
-        return npb.dictionary_atoms(self._sparse(self.top), self._train().take(100, 0), progress=self.progress)
+        return npb.dictionary_atoms(self._sparse(self.top), self._train.take(100, 0), progress=self.progress)
 
     @result
     def steps(self) -> xr.Dataset:
@@ -140,17 +181,15 @@ class SparseCoding(Study):
     @result
     def correlations(self) -> xr.Dataset:
         """Figure 4.10: the correlations of a patch with atoms and with the first filters of a network without them."""
-        return npb.patch_correlations(self._sparse(self.top), self._benchmark("NT"), self._train().inputs[0])
+        return npb.patch_correlations(self._sparse(self.top), self._benchmark("NT"), self._train.inputs[0])
 
     @result
     def curve(self) -> xr.DataTree:
         """Figure 4.13: accuracy over eps, with steps of eps / 8."""
-        network = self._sparse(self.top)
-        named = {
-            f"pgd@{eps}/255": PGD(eps / 255, step_size=eps / 255 / 8, backward="smooth-topu", **self.settings["attack"])
-            for eps in self.settings["eps"]
-        }
-        return self._evaluated({"sparse": network}, named)
+        curve = self.settings["curve"]
+        shared = {"steps": curve["steps"], "restarts": curve["restarts"], "backward": "smooth-topu"}
+        named = {f"pgd@{eps}/255": PGD(eps / 255, step_size=eps / 255 / 8, **shared) for eps in curve["eps"]}
+        return self._evaluated({"sparse": self._sparse(self.top)}, named)
 
     @result
     def surrogates(self) -> xr.Dataset:
@@ -174,19 +213,28 @@ class SparseCoding(Study):
         return self._trained(name, f"{front}{',' if ':' in front else ':'}{settings}")
 
     def _benchmark(self, name: str) -> nn.Module:
+        if name in self.settings["public"]:
+            return self._released(self.settings["public"][name])
         way = BENCHMARKS[name]
         return self._trained(name, way if way == "natural" else f"{way}:{self.settings['adversarial']}")
 
+    def _released(self, file: str) -> nn.Module:
+        path = data_root() / "checkpoints" / file
+        if not path.exists():
+            raise MissingData(f"no checkpoint {file} of {SOURCE} in {str(path.parent)!r}: put it there")
+        return npb.load(self.settings["network"], path, normalize=self.settings["normalize"])
+
     def _trained(self, name: str, defense: str) -> nn.Module:
-        train = self._train()
-        network = initial(self.settings["network"], train, 0, normalize=self.settings["normalize"])
-        return self.train(name, defense, network, train, **self.settings["recipe"])
+        network = initial(self.settings["network"], self._train, 0, normalize=self.settings["normalize"])
+        recipe = self.settings["recipe"] | self.settings["recipes"].get(name, {})
+        return self.train(name, defense, network, self._train, **recipe)
 
     def _evaluated(self, networks: Mapping[str, nn.Module], attacks: Any, limit: int | None = None) -> xr.DataTree:
         test = self._test() if limit is None else npb.data.load(self.settings["data"], limit=limit)
-        settings = {"doubts": False, "preflight": False, "progress": self.progress}
+        settings = {"doubts": False, "preflight": False, "progress": self.progress, **self.settings["evaluation"]}
         return npb.evaluate(networks, test, attacks, folder=self.folder / "units", **settings)
 
+    @functools.cached_property
     def _train(self) -> Data:
         return npb.data.load(self.settings["data"], "train", limit=self.settings["limits"][0])
 
