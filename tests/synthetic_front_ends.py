@@ -1,4 +1,4 @@
-"""What `npb.polarization` gives, drawn from three bells, and what `npb.defenses.hah.firing` and `npb.prototypes` do."""
+"""What `npb.polarization` gives, drawn from three bells, and what other views of the layers of defenses do."""
 
 from __future__ import annotations
 
@@ -81,6 +81,28 @@ def prototypes(rng: np.random.Generator, described: Callable[..., xr.Dataset]) -
         "pruned": 5 / 30,
     }
     return described(xr.Dataset(found, coords, attrs))
+
+
+def dictionary(rng: np.random.Generator, described: Callable[..., xr.Dataset]) -> dict[str, xr.Dataset]:
+    """Sixteen atoms of 3 x 3 pixels, and a code that keeps the four largest of its coefficients."""
+    weight, value = rng.normal(size=(16, 1, 3, 3)), rng.normal(size=16)
+    top = np.where(np.abs(value) >= np.sort(np.abs(value))[-4], value, 0)
+    steps = np.stack([value, top, top, 3 * np.sign(top)])
+    atoms = {
+        "weight": (("atom", "channel", "row", "column"), weight),
+        "length": ("atom", rng.uniform(1, 3, 16)),
+        "brightness": ("atom", rng.uniform(-1, 1, 16)),
+        "use": ("atom", rng.dirichlet(np.ones(16)) * 4),
+        "outcome": ("quantity", [2.0, 0.1, 0.3, 0.2]),
+    }
+    quantities = ["mean length", "nearly uniform", "coherence", "idle"]
+    code = {"value": (("step", "atom"), steps), "left": ("step", (steps != 0).sum(1))}
+    names = ["projections", "top-T", "dropout", "quantised"]
+    about = {"title": "code of a patch", "row": 1, "column": 2, "top": 4, "dropout": 0.0}
+    return {
+        "atoms": described(xr.Dataset(atoms, {"atom": np.arange(16), "quantity": quantities}, {"title": "atoms"})),
+        "code": described(xr.Dataset(code, {"step": names, "atom": np.arange(16)}, about)),
+    }
 
 
 SHAPES = ((0.1, 0.15), (0.7, 0.3), (1.0, 0.08))

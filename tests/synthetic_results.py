@@ -11,7 +11,7 @@ import json
 import numpy as np
 import xarray as xr
 from synthetic_evaluations import evaluations
-from synthetic_front_ends import firing, polarization, prototypes
+from synthetic_front_ends import dictionary, firing, polarization, prototypes
 from synthetic_geometry import geometry
 from synthetic_histories import history
 from synthetic_partial import partial_training
@@ -68,6 +68,7 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
         weights(traits, layer, np.random.default_rng(len(sites)))
         | evaluated
         | geometry()
+        | dictionary(np.random.default_rng(len(sites)), described)
         | {
             "accuracy": accuracy(traits, images, label, rng),
             "psr": psr(traits, site, images, rng),

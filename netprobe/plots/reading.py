@@ -27,12 +27,14 @@ OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  #
 # What every plot of a metric reads; a Dataset without it is of another metric.
 DRAWN = {
     "accuracy": ("accuracy",),
+    "atoms": ("weight", "length", "brightness"),
     "batch_norm": ("running_mean", "running_variance", "gamma", "beta"),
     "batch_norm_drift": ("mean_shift", "log_variance_ratio", "symmetric_kl"),
     "boundary_distance": ("median", "attack"),
     "cka": ("cka",),
     "cka_matrix": ("cka", "other_site"),
     "correlation": ("shift", "shift_per_pair"),
+    "code": ("value", "left"),
     "corruptions": ("accuracy", "error"),
     "distances": ("distance", "censored", "median", "eps", "relative_accuracy", "clean_accuracy"),
     "evaluation": ("accuracy", "mean_loss"),
@@ -68,6 +70,8 @@ _GIVEN_BY = {
     **dict.fromkeys(OF_TRAINING, "fit"),
     "partial": "training.partial.sweep",
     "polarization": "polarization",
+    "atoms": "dictionary_atoms",
+    "code": "code_steps",
     "firing": "defenses.hah.firing",
     "settling": "settling",
     "lateral": "lateral_map",

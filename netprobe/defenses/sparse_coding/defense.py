@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import torch
+import xarray as xr
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -20,6 +21,7 @@ from netprobe.defenses.sparse_coding.decoder import UPSAMPLINGS, Decoder
 from netprobe.defenses.sparse_coding.dictionary import MODES, learn_dictionary
 from netprobe.defenses.sparse_coding.encoder import Encoder, patches_across
 from netprobe.defenses.sparse_coding.front_end import SparseCoding
+from netprobe.defenses.sparse_coding.views import code_steps, dictionary_atoms
 from netprobe.errors import NetprobeError
 from netprobe.fields import choice, real, switch, whole
 from netprobe.outputs import logits_of
@@ -42,6 +44,8 @@ same factor, which nothing confirms.
 """
 DETERMINISTIC_TOP, RANDOM_TOP = 15, {32: 50, 160: 100}
 """T without dropout, and with it by the side of the images."""
+VIEWED = 200
+"""Images that a report's use of atoms is counted over."""
 AUTOENCODER_SHARE = 50 / 120
 """Of all epochs, for the autoencoder, as in the papers' 50 and 70."""
 
@@ -228,6 +232,11 @@ class SparseCodingDefense(Defense):
         with torch.no_grad(), in_eval_mode(model.classifier):
             logits = logits_of(model.classifier(image), len(x))
         return {"loss": mse_loss(image, x), "logits": logits}
+
+    def views(self, stages: Mapping[str, nn.Module], data: Data) -> dict[str, xr.Dataset]:
+        """The atoms, and the code of a patch in the middle of one image."""
+        (*_, model), some = stages.values(), data.take(min(VIEWED, len(data)))
+        return {"atoms": dictionary_atoms(model, some, progress=False), "code": code_steps(model, some.inputs[0])}
 
     def _for_colour_images(self) -> Self:
         size = self.image_size or 32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from netprobe.metrics.base import variable
 STEPS = ("projections", "top-T", "dropout", "quantised")
 REACH, POINTS = 0.75, 1201
 """Of the curves of the quantiser: r from -REACH to REACH."""
+UNIFORM, IDLE = 0.9, 0.1
+"""Brightness of an atom that is hardly more than a uniform patch; use, as a share of the mean, of one hardly used."""
 
 
 def encoder_of(model: nn.Module) -> Encoder:
@@ -43,8 +45,11 @@ def dictionary_atoms(model: nn.Module, data: Data | None = None, *, progress: bo
         length(atom)       ||d||_1, in [1, sqrt(C n n)]: the level that its coefficient is quantised to
         brightness(atom)   <d, u> for the uniform patch u of unit norm, in [-1, 1]
         use(atom)          share of the patches of `data` among whose T largest coefficients it is; sums to T
+        outcome(quantity)  "mean length"; "nearly uniform", the share of atoms of brightness beyond +-0.9; "coherence",
+                           the mean |<d_i, d_j>| of every two; with images "idle", the share of atoms that are among
+                           the T largest a tenth as often as the average atom, or less
 
-    Cost: with images, one pass of the encoder.
+    Cost: with images, one pass of the encoder; L^2 numbers for the coherence.
     """
     encoder = encoder_of(model)
     atoms = encoder.dictionary.detach().double().cpu()
@@ -63,7 +68,22 @@ def dictionary_atoms(model: nn.Module, data: Data | None = None, *, progress: bo
     if data is not None:
         use = _use(model, encoder, data, progress)
         found["use"] = variable("atom", use, "use of an atom", "1", "share of patches that it is kept in by top-T")
-    return xr.Dataset(found, {"atom": np.arange(len(atoms))}, {"title": "atoms", "top": encoder.top})
+    outcome = _outcome(flat.numpy(), {name: each.values for name, each in found.items()})
+    about = "mean ||d||_1; shares of atoms; mean |<d_i, d_j>|, i < j"
+    found["outcome"] = variable("quantity", np.array(list(outcome.values())), "what learning led to", "1", about)
+    coords = {"atom": np.arange(len(atoms)), "quantity": list(outcome)}
+    return xr.Dataset(found, coords, {"title": "atoms", "top": encoder.top})
+
+
+def _outcome(atoms: np.ndarray, found: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """What learning a dictionary (atom, number) led to, in a few numbers."""
+    alike = np.abs(atoms @ atoms.T)[np.triu_indices(len(atoms), 1)]
+    seen = {
+        "mean length": found["length"].mean(),
+        "nearly uniform": (np.abs(found["brightness"]) > UNIFORM).mean(),
+        "coherence": alike.mean() if alike.size else np.nan,
+    }
+    return seen | ({"idle": (found["use"] <= IDLE * found["use"].mean()).mean()} if "use" in found else {})
 
 
 def _use(model: nn.Module, encoder: Encoder, data: Data, progress: bool) -> np.ndarray:
@@ -83,6 +103,7 @@ def code_steps(model: nn.Module, image: Tensor, patch: tuple[int, int] | None = 
 
     Returns a Dataset:
         value(step, atom)  after projections, top-T, dropout (the draws are of the seed) and quantised
+        left(step)         how many are not zero
         pixel(channel, row, column)  the patch
     """
     encoder = encoder_of(model)
@@ -101,6 +122,7 @@ def code_steps(model: nn.Module, image: Tensor, patch: tuple[int, int] | None = 
     pixels = encoder.patches(x)[0, row, column].view_as(encoder.dictionary[0]).double().cpu().numpy()
     found = {
         "value": variable("step atom", steps, "coefficient", "1", "of the patch, in units of pixels times atoms"),
+        "left": variable("step", (steps != 0).sum(1), "coefficients left", "1", "how many are not zero"),
         "pixel": variable("channel row column", pixels, "pixel value", "1", "of the patch, in [0, 1]"),
     }
     attrs = {"title": "code of a patch", "row": row, "column": column, "top": encoder.top, "dropout": encoder.dropout}

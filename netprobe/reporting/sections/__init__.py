@@ -2,7 +2,7 @@
 
 from netprobe.reporting.sections.accuracy import ACCURACY, EVALUATION, WORST_CASE
 from netprobe.reporting.sections.corruptions import CORRUPTIONS
-from netprobe.reporting.sections.defenses import FIRING, LATERAL, POLARIZATION, PROTOTYPES, SETTLING
+from netprobe.reporting.sections.defenses import ATOMS, CODE, FIRING, LATERAL, POLARIZATION, PROTOTYPES, SETTLING
 from netprobe.reporting.sections.gradcam import GRADCAM
 from netprobe.reporting.sections.layers import CKA, CORRELATION, HOYER, PSR, SNR, SPECTRUM
 from netprobe.reporting.sections.nearest_errors import BOUNDARY_DISTANCE, MINIMUM_NORM, PERTURBATION_SPECTRUM
@@ -29,6 +29,8 @@ SECTIONS = (
     PLANE,
     HISTORY,
     POLARIZATION,
+    ATOMS,
+    CODE,
     FIRING,
     SETTLING,
     LATERAL,

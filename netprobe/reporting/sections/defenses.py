@@ -19,6 +19,18 @@ def _polarization(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
             yield Figure(f"Filters of {name}", partial(plots.plot_front_end_filters, results, models=[name]))
 
 
+def _atoms(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    for name in models:
+        draw = partial(plots.plot_dictionary_atoms, results[name]["atoms"].to_dataset())
+        yield Figure(f"Atoms of the dictionary of {name}, the most used first", draw)
+
+
+def _code(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    for name in models:
+        draw = partial(plots.plot_code_steps, results[name]["code"].to_dataset())
+        yield Figure(f"How {name} codes one patch", draw)
+
+
 def _firing(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     for group, whose in alike(results, "firing", models):
         caption = f"How often each channel is among the strongest of its place{whose}"
@@ -54,6 +66,31 @@ POLARIZATION = Section(
     _polarization,
     Numbers("danger", "stage", 4),
     ("danger", "centre", "extreme", "threshold"),
+)
+
+ATOMS = Section(
+    "atoms",
+    "The dictionary",
+    "Patches of unit norm from which a sparse coding front end builds what is left of an image, each drawn from its "
+    "least to its largest weight. Atoms that were learnt are smooth or edges; those that look like noise stayed as "
+    "they began, because the penalty kept them idle. Many nearly uniform atoms are usual: so are patches. "
+    "The length ||d||_1 of an atom is the most by which a perturbation of size 1 can change its coefficient, and the "
+    "level that it is quantised to. The coherence is the mean |cosine| of two atoms: where it is large a perturbation "
+    "easily makes one take the place of another among the T largest.",
+    _atoms,
+    Numbers("outcome", "quantity", 3),
+    ("outcome", "use", "length", "brightness"),
+)
+
+CODE = Section(
+    "code",
+    "The code of a patch",
+    "The coefficients of one patch of one training image, step by step: all projections, the T largest, those that "
+    "dropout leaves, and what the quantiser makes of them, 0 or plus or minus a level. A perturbation acts on the "
+    "first and is meant to be gone in the last. One patch proves nothing; it shows what the layers do.",
+    _code,
+    Numbers("left", "step", 0),
+    ("left",),
 )
 
 FIRING = Section(

@@ -42,7 +42,31 @@ def test_atoms_with_their_length_brightness_and_use(digits):
 
 
 def test_without_images_there_is_no_use():
-    assert "use" not in dictionary_atoms(made())
+    found = dictionary_atoms(made())
+    assert "use" not in found and "idle" not in found["quantity"]
+
+
+def test_what_a_dictionary_came_to(digits):
+    model = made()
+    found = dictionary_atoms(model, digits, progress=False)
+    atoms = model.front.encoder.dictionary.flatten(1).double()
+    cosines = [abs(float(a @ b)) for i, a in enumerate(atoms) for b in atoms[:i]]
+    idle = [use <= sum(found["use"].values) / 20 / 10 for use in found["use"].values]
+    outcome = dict(zip(found["quantity"].values, found["outcome"].values, strict=True))
+    assert outcome["coherence"] == pytest.approx(sum(cosines) / 190)
+    assert outcome["mean length"] == pytest.approx(float(atoms.abs().sum(1).mean()))
+    assert outcome["idle"] == sum(idle) / 20
+    with torch.no_grad():
+        model.front.encoder.dictionary[:5] = -0.25
+    assert float(dictionary_atoms(model)["outcome"].sel(quantity="nearly uniform")) >= 5 / 20
+
+
+def test_a_report_of_the_training_has_the_atoms_and_a_code(digits):
+    model = made()
+    views = SparseCodingDefense(**SETTINGS).views({"trained": model}, digits)
+    assert views["atoms"].equals(dictionary_atoms(model, digits, progress=False))
+    assert views["code"].equals(code_steps(model, digits.inputs[0]))
+    assert list(views["code"]["left"].values[:2]) == [20, 6]
 
 
 @pytest.mark.parametrize("changed", [{}, {"dropout": 0.5}, {"dropout": 0.5, "sign_less": True}, {"quantised": False}])
