@@ -176,12 +176,12 @@ def wholes(least: int, *, help: str) -> dict:
 
 
 def reals(least: float = -math.inf, *, help: str) -> dict:
-    """Metadata of a tuple of finite numbers that are at least `least`, or None; "0.1:0.05" spells one."""
+    """Metadata of a tuple of finite numbers, at least `least`, or None; "0.1,0.05" spells one, or "0.1:0.05"."""
 
     def check(where: str, value: object) -> tuple[float, ...] | None:
         if value is None:
             return None
-        parts = [literal(part) for part in value.split(":")] if isinstance(value, str) else value
+        parts = [literal(part) for part in re.split("[,:]", value)] if isinstance(value, str) else value
         one = real(least, help="")["check"]
         return tuple(one(where, part) for part in (parts if isinstance(parts, tuple | list) else [parts]))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from netprobe.errors import NetprobeError, unknown
-from netprobe.fields import Checked, choice, real, refuse_unknown, switch, whole, wholes
+from netprobe.fields import Checked, choice, real, reals, refuse_unknown, switch, whole, wholes
 
 if TYPE_CHECKING:  # they know of recipes, not the other way round
     from netprobe.defenses.base import Defense
@@ -40,6 +40,10 @@ class Recipe(Checked):
         default=(75,), metadata=wholes(0, help="step: epochs before which it is multiplied by gamma, like 50,75")
     )
     gamma: float = field(default=0.1, metadata=real(0, 1, help="step, plateau: factor of the learning rate"))
+    factors: tuple[float, ...] | None = field(
+        default=None,
+        metadata=reals(0, help="step: the rate from each milestone on, as a share of lr, like 0.5,0.1; none: by gamma"),
+    )
     plateau_patience: int = field(
         default=10, metadata=whole(0, help="plateau: epochs without a better criterion before the rate falls")
     )
@@ -81,6 +85,11 @@ class Recipe(Checked):
             raise NetprobeError("Recipe.lr must be above 0: nothing would be learnt")
         if self.schedule == "cyclic" and not 0 < self.peak < 1:
             raise NetprobeError(f"Recipe.peak={self.peak:g} must be between 0 and 1: the rate rises and falls")
+        if self.factors is not None and (self.schedule != "step" or len(self.factors) != len(self.milestones)):
+            raise NetprobeError(
+                f"Recipe.factors={','.join(f'{one:g}' for one in self.factors)} must be one number for each of the "
+                f"{len(self.milestones)} milestones, with schedule='step', not {self.schedule!r}"
+            )
         if self.cycles and (self.schedule not in ("cyclic", "step") or self.cycles[-1] >= self.epochs):
             raise NetprobeError(
                 f"Recipe.cycles={','.join(map(str, self.cycles))} must be epochs below {self.epochs}, with "
@@ -98,6 +107,10 @@ VGG = Recipe(
     epochs=100, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="step", milestones=(50, 75), augment="crop-flip"
 )
 CYCLIC = Recipe(epochs=100, batch_size=64, lr=0.05, weight_decay=5e-4, schedule="cyclic", augment="crop-flip")
+SHALLOW = Recipe(
+    **{"epochs": 1000, "batch_size": 1000, "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "step"},
+    **{"milestones": (30, 90, 120, 160), "factors": (0.5, 0.2, 0.1, 0.01)},
+)
 NAMED = {"resnet18": RESNET, "vgg16": VGG}
 """Of networks that a work trained in one way, whatever the defense."""
 GREY = Recipe(epochs=60, batch_size=64, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="step", milestones=(50,))
@@ -117,8 +130,9 @@ def preset(
     """The recipe called `name` for this defense, network and input shape, with single settings `changed`.
 
     paper   what the work used with the defense or a regulariser (`published`), where it had a recipe of its own; else
-            Adam for grey digits and VGG-16 and SGD with steps for ResNet-18 (Bakiskan 2022, sections 4.1 and 3.1), and
-            for any other network the cyclic rate of its chapter 4.2
+            Adam with the steps of arXiv 2405.00679 for `shallow`, Adam for grey digits and VGG-16 and SGD with steps
+            for ResNet-18 (Bakiskan 2022, sections 4.1 and 3.1), and for any other network the cyclic rate of its
+            chapter 4.2
     quick   20 epochs: minutes on two cores with small images; not meant to reach published numbers
 
     A defense whose stages each have a cycle of the rate (`Defense.cycled`) gets those.
@@ -137,6 +151,8 @@ def preset(
 
 
 def _of_network(architecture: str, shape: tuple[int, ...]) -> Recipe:
+    if architecture == "shallow":
+        return SHALLOW
     if not in_color(shape):
         return GREY
     return NAMED.get(architecture, CYCLIC)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, MultiStepLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LambdaLR, MultiStepLR, ReduceLROnPlateau
 
 from netprobe.errors import NetprobeError
 from netprobe.recipes import SCHEDULES, Recipe
@@ -56,6 +56,19 @@ def test_step_is_torchs(milestones):
     optimizer = sgd()
     reference = by_torch(optimizer, MultiStepLR(optimizer, milestones, gamma=0.3), "epoch")
     assert_same(recipe("step", milestones=milestones, gamma=0.3), reference)
+
+
+def test_steps_of_any_size_are_torchs():
+    optimizer, shares = sgd(), {0: 1.0, 1: 0.5, 3: 0.7, 4: 0.01}
+    scheduler = LambdaLR(optimizer, lambda epoch: shares[max(first for first in shares if first <= epoch)])
+    several = recipe("step", milestones=(1, 3, 4), factors=(0.5, 0.7, 0.01), gamma=0.3)
+    assert_same(several, by_torch(optimizer, scheduler, "epoch"))
+
+
+@pytest.mark.parametrize("settings", [{"schedule": "cosine"}, {"schedule": "step", "milestones": (1, 2, 3)}])
+def test_a_factor_for_each_milestone(settings):
+    with pytest.raises(NetprobeError, match=r"factors=0\.5,0\.1 must be one number for each of the [13] milestones"):
+        recipe(**{"factors": "0.5,0.1", "milestones": (1,)} | settings)
 
 
 def test_cosine_is_torchs():

@@ -16,6 +16,7 @@ from netprobe.fields import choice, pattern, real, whole
 from netprobe.metrics.spectrum import DEFINITIONS
 from netprobe.observables import Observation
 from netprobe.processes import Processes
+from netprobe.recipes import SHALLOW, Recipe
 from netprobe.sites import Site
 from netprobe.streaming import Moments
 
@@ -84,6 +85,13 @@ class Spectral(Regulariser):
         for site in sites:
             self._check(site, subject)
         return Sum(PowerLaw(site, self) for site in sites)
+
+    def published(self, architecture: str, shape: tuple[int, ...]) -> Recipe | None:
+        """Of `shallow`: Adam, whose rate falls by 1 / e in 30 epochs from epoch 90 on."""
+        if architecture != "shallow":
+            return None
+        falling = tuple(range(91, SHALLOW.epochs))
+        return SHALLOW.with_settings(milestones=falling, factors=None, gamma=math.exp(-1 / 30))
 
     def _check(self, site: Site, subject: Subject) -> None:
         width = self.width(site)
