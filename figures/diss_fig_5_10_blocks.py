@@ -14,7 +14,7 @@ from netprobe.gallery import Figure
 
 
 def draw(study: HaH) -> Axes:
-    return npb.plot_accuracy(study.blocks(), metric="evaluation")
+    return npb.plot_accuracy_by_setting(study.blocks(), "blocks", called="number of HaH blocks")
 
 
 FIGURE = Figure(__file__, __doc__, HaH, draw)

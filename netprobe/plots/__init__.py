@@ -1,6 +1,7 @@
 """One plot a file: `plot_x(results, ..., ax=None) -> Axes`, from labelled results alone."""
 
 from netprobe.plots.accuracy import plot_accuracy
+from netprobe.plots.accuracy_by_setting import plot_accuracy_by_setting
 from netprobe.plots.accuracy_by_steps import plot_accuracy_by_steps
 from netprobe.plots.activation_planes import plot_activation_planes
 from netprobe.plots.alpha import plot_alpha
@@ -49,6 +50,7 @@ from netprobe.plots.robustness_curve import plot_robustness_curve
 from netprobe.plots.rsa import plot_rsa
 from netprobe.plots.settling import plot_settling
 from netprobe.plots.severity_curve import plot_severity_curve
+from netprobe.plots.signal_maps import plot_signal_maps
 from netprobe.plots.similarity_joint import plot_similarity_joint
 from netprobe.plots.similarity_matrices import plot_similarity_matrices
 from netprobe.plots.similarity_training import plot_similarity_training
@@ -65,6 +67,7 @@ from netprobe.plots.unit_spectra import plot_unit_spectra
 
 __all__ = [
     "plot_accuracy",
+    "plot_accuracy_by_setting",
     "plot_accuracy_by_steps",
     "plot_activation_planes",
     "plot_alpha",
@@ -112,6 +115,7 @@ __all__ = [
     "plot_rsa",
     "plot_settling",
     "plot_severity_curve",
+    "plot_signal_maps",
     "plot_similarity_joint",
     "plot_similarity_matrices",
     "plot_similarity_training",

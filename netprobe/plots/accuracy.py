@@ -31,8 +31,9 @@ def plot_accuracy(
     shown = told(every[0].data)
     ax = canvas(ax)
     handles = []
+    apart = min(0.15, 0.8 / len(every))
     for number, entry in enumerate(select(every, condition=[each.name for each in shown])):
-        x = np.arange(len(shown)) + 0.15 * (number - (len(every) - 1) / 2)
+        x = np.arange(len(shown)) + apart * (number - (len(every) - 1) / 2)
         style = look(entry.index) | {
             "linestyle": "none",
             "markersize": 6,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
 
 from netprobe.plots.drawing import canvas, heading, look, plain, styled
 from netprobe.plots.panels import columns, panel_canvas, panels
@@ -35,15 +35,16 @@ def plot_activation_planes(results: xr.Dataset, *, ax: Axes | None = None) -> Ax
     ax = panel_canvas(ax, len(pairs), f"First axis, {shares[0]} of the variance", f"Second axis, {shares[1]}")
     reach = 1.05 * np.abs(points.values).max(axis=(0, 1, 2)).clip(min=1e-12)
     names = [f"{condition}, t = {step}" for condition, step in pairs]
-    handles = []
     for (condition, step), panel in zip(pairs, panels(ax, names), strict=True):
         here = points.sel(condition=condition, step=step).values
-        handles = [_scatter(panel, here[label == each], int(each)) for each in np.unique(label)]
+        for each in np.unique(label):
+            panel.scatter(*here[label == each].T, s=7, **_look(int(each)), linewidths=0)
         panel.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]))
-    heading(ax, "Activations after some of the steps, by class", handles)
+    shown = {"linestyle": "none", "markeredgewidth": 0, "markersize": 6}
+    keys = [Line2D([], [], label=plain(str(each)), **_look(int(each)), **shown) for each in np.unique(label)]
+    heading(ax, "Activations after some of the steps, by class", keys)
     return ax
 
 
-def _scatter(panel: Axes, points: np.ndarray, number: int):
-    style = {"s": 7, "marker": MARKERS[number % len(MARKERS)], "linewidths": 0, "alpha": 0.75}
-    return panel.scatter(*points.T, color=[to_rgb(look(number)["color"])], label=plain(str(number)), **style)
+def _look(number: int) -> dict[str, object]:
+    return {"marker": MARKERS[number % len(MARKERS)], "color": look(number)["color"], "alpha": 0.75}

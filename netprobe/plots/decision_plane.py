@@ -15,6 +15,8 @@ from netprobe.plots.reading import measured
 
 CLASSES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#f0e442", "#332288", "#882255")
 LINES = 20
+FEW, MANY = 4, 8
+"""Models whose two rows come by themselves, and those that still fit beside each other."""
 
 
 @styled
@@ -30,14 +32,17 @@ def plot_decision_plane(
     """
     every = measured(results, "plane", models)
     normed = [entry for entry in every if np.isfinite(entry.data["frobenius"]).any()]
-    names = [f"{entry.model} ‖J‖".strip() for entry in normed] + [f"{entry.model} decisions".strip() for entry in every]
-    ax = panel_canvas(ax, 2 * len(names), "s, along e₁", "t, along e₂")
-    made = panels(ax, names)
+    across = len(every) if FEW < len(every) <= MANY else None  # a row of norms above one of decisions
+    names = [f"{entry.model} ‖J‖".strip() for entry in normed]
+    names += [entry.model if across else f"{entry.model} decisions".strip() for entry in every]
+    ax = panel_canvas(ax, 3 * len(names) // 2, "s, along e₁", "t, along e₂", across)
+    made = panels(ax, names, across)
     for panel, entry in zip(made, normed, strict=False):
         values = entry.data["frobenius"].transpose("t", "s").values
         _show(panel, entry.data, values, cmap="magma")
-        reach = f"{np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
-        panel.text(0.04, 0.04, reach, transform=panel.transAxes, fontsize=8, color="white")
+        reach = f"{np.nanmin(values):.2g} to {np.nanmax(values):.2g}"
+        box = {"facecolor": "black", "alpha": 0.5, "pad": 1, "linewidth": 0}
+        panel.text(0.04, 0.04, reach, transform=panel.transAxes, fontsize=7, color="white", bbox=box)
     for panel, entry in zip(made[len(normed) :], every, strict=True):
         _decisions(panel, entry.data)
     data = every[0].data

@@ -16,7 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from netprobe.plots.reading import Measured, along, interval, label, places, same_sites
 
@@ -199,15 +199,34 @@ def heading(ax: Axes, title: str, handles: Sequence[Artist] = ()) -> None:
 
 
 def _columns(ax: Axes, handles: Sequence[Artist]) -> int:
-    """How many legend entries fit beside each other, a handle taking the room of seven letters."""
+    """How many legend entries to set beside each other: as many as fit, a handle taking the room of seven letters, but
+    no more than fill all rows evenly.
+    """
     widest = max(len(str(handle.get_label())) for handle in handles) + 7
-    return max(1, min(len(handles), int(letters_across(ax) / widest)))
+    most = max(1, min(len(handles), int(letters_across(ax) / widest)))
+    return -(-len(handles) // -(-len(handles) // most))
 
 
 def power_ticks(axis: Axis) -> None:
     """Label a logarithmic axis at powers of ten, in characters instead of mathematics."""
     axis.set_major_formatter(FuncFormatter(power))
     axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Two or three labelled ticks or so on a logarithmic axis from `low` to `high`: powers of ten; where it holds fewer
+    than two, 1, 2 and 5 times one.
+    """
+    powers = 10.0 ** np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 1)
+    shown, name = powers[:: max(1, -(-len(powers) // 3))], power
+    if len(powers) < 2:
+        below = 10.0 ** np.floor(np.log10(low))
+        steps = np.outer(below * np.array([1, 10, 100]), (1, 2, 5)).ravel()
+        inside = steps[(steps >= low) & (steps <= high)]
+        shown, name = inside if len(inside) else [np.sqrt(low * high)], lambda value, _: f"{value:.2g}"
+    axis.set_major_locator(FixedLocator(shown))
+    axis.set_major_formatter(FuncFormatter(name))
+    axis.set_minor_locator(NullLocator())
 
 
 def power(value: float, _: int | None = None) -> str:

@@ -52,8 +52,8 @@ def plot_firing(
         panel.set(xlim=(0, 1), ylim=(0, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         _told(panel, [entry.data.sel(site=name) for entry in every])
     handles = [Line2D([], [], label=plain(entry.model), **_look(entry)) for entry in every]
-    limit = Line2D([], [], color=DANGER, linestyle="--", marker="", label="95 %: channels above say nothing")
-    even = Line2D([], [], color=QUIET, linestyle=":", marker="", label="all equally often")
+    limit = Line2D([], [], color=DANGER, linestyle="--", marker="", label="95 %: always on")
+    even = Line2D([], [], color=QUIET, linestyle=":", marker="", label="equally often")
     few = "" if len(drawn) == len(places(every[0].data)) else f", {len(drawn)} of {len(places(every[0].data))} sites"
     heading(ax, f"How often channels are among the strongest of their place{few}", [*handles, limit, even])
     return ax

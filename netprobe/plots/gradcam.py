@@ -13,9 +13,9 @@ from matplotlib.colors import Normalize
 from netprobe.errors import NetprobeError
 from netprobe.plots.drawing import canvas, heading, plain, shorten, styled
 from netprobe.plots.reading import Condition, Measured, conditions, measured, pick, strongest
+from netprobe.plots.tiles import GAP, pixels_of, tile
 
 MAP = "RdBu_r"
-GAP = 0.03
 
 
 @styled
@@ -50,7 +50,7 @@ def plot_gradcam(
 
     ax = canvas(ax, height=1.3 + 1.02 * (1 + len(rows)), width=1.6 + 0.9 * len(shown))
     for column, index in enumerate(shown):
-        _tile(ax, 0, column, pictures[index], cmap="gray", vmin=0, vmax=1)
+        tile(ax, 0, column, pictures[index], cmap="gray", vmin=0, vmax=1)
     for row, (entry, condition) in enumerate(rows, start=1):
         _maps(ax, row, pick(entry.data, condition=condition.name).isel(image=shown))
     _label(ax, ["image", *(f"{entry.model}\n{condition}".strip() for entry, condition in rows)], names[shown])
@@ -77,13 +77,8 @@ def _conditions(data: xr.Dataset, names: Sequence[str] | None) -> list[Condition
 def _maps(ax: Axes, row: int, data: xr.Dataset) -> None:
     """A row of maps, in each the class predicted."""
     for column, (values, predicted) in enumerate(zip(data["map"].values, data["predicted"].values, strict=True)):
-        _tile(ax, row, column, _signed(values), cmap=MAP, vmin=-1, vmax=1)
+        tile(ax, row, column, _signed(values), cmap=MAP, vmin=-1, vmax=1)
         _name_class(ax, row, column, predicted)
-
-
-def _tile(ax: Axes, row: int, column: int, pixels: np.ndarray, **options: object) -> None:
-    extent = (column + GAP, column + 1 - GAP, row + 1 - GAP, row + GAP)
-    ax.imshow(pixels, extent=extent, interpolation="nearest", **options)
 
 
 def _name_class(ax: Axes, row: int, column: int, predicted: int) -> None:
@@ -104,8 +99,7 @@ def _pictures(data: xr.Dataset) -> np.ndarray:
     dims = ("image", "y", "x", "channel")
     for array in data.variables.values():
         if set(array.dims) == set(dims):
-            pixels = array.transpose(*dims).values.clip(0, 1)
-            return pixels if pixels.shape[-1] == 3 else pixels[..., 0]
+            return pixels_of(array.transpose(*dims).values)
     raise NetprobeError(f"these Grad-CAM results hold no images, a variable of dims {dims}: compute them again")
 
 

@@ -42,19 +42,21 @@ def _across(ax: Axes, count: int) -> int:
     return -(-count // -(-count // most))
 
 
-def panel_canvas(ax: Axes | None, count: int, xlabel: str, ylabel: str) -> Axes:
-    """`ax`, or one as high as so many panels need, with nothing of its own but the names of the axes."""
-    ax = canvas(ax, height=max(0.8 + PANEL * -(-count // columns(7.0)), LEAST))
+def panel_canvas(ax: Axes | None, count: int, xlabel: str, ylabel: str, across: int | None = None) -> Axes:
+    """`ax`, or one as high as so many panels need, `across` of them beside each other (None: as many as fit), with
+    nothing of its own but the names of the axes.
+    """
+    ax = canvas(ax, height=max(0.8 + PANEL * -(-count // (across or columns(7.0))), LEAST))
     ax.spines[:].set_visible(False)
     ax.grid(False)
     ax.set(xticks=[], yticks=[], xlabel=xlabel, ylabel=ylabel)
     return ax
 
 
-def panels(ax: Axes, names: Sequence[str]) -> list[Axes]:
-    """An Axes inside `ax` for each name, which is its title, row by row."""
+def panels(ax: Axes, names: Sequence[str], across: int | None = None) -> list[Axes]:
+    """An Axes inside `ax` for each name, which is its title, row by row; `across` beside each other, or what fits."""
     width, height = ax.figure.get_size_inches() - (0.5, 0.8)
-    across = _across(ax, len(names))
+    across = across or _across(ax, len(names))
     down = -(-len(names) // across)
     gap, head, foot = 0.38 / width, 0.22 / height, 0.2 / height
     made = []

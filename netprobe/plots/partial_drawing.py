@@ -80,9 +80,9 @@ def any_failed(every: list[Points]) -> bool:
 
 
 def quantity_axis(ax: Axes, every: Sequence[Measured], quantity: str) -> None:
-    """Accuracies in percent, from 0 to 100; losses from 0."""
+    """Accuracies in percent, from 0 to 100; losses from 0, with room for the squares of the largest."""
     ax.set_ylabel(label(every[0].data[quantity]))
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
     if quantity.endswith("accuracy"):
         ax.set_ylim(0, 1.02)
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

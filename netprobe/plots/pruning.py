@@ -9,9 +9,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, NullLocator
 
-from netprobe.plots.drawing import QUIET, canvas, heading, look, power_ticks, styled
+from netprobe.plots.drawing import QUIET, canvas, heading, log_ticks, look, styled
 from netprobe.plots.panels import panel_canvas, panels
 from netprobe.plots.reading import label, measured
 
@@ -47,9 +46,7 @@ def plot_pruning(
         if np.isfinite(cutoff := float(entry.data.attrs["cutoff"])) and edges[0] <= cutoff <= edges[-1]:
             panel.axvline(cutoff, color=QUIET, linestyle="--", marker="", linewidth=1)
         panel.set(xscale="log", xlim=edges[[0, -1]])
-        panel.xaxis.set_major_locator(LogLocator(numticks=4))
-        panel.xaxis.set_minor_locator(NullLocator())
-        power_ticks(panel.xaxis)
+        log_ticks(panel.xaxis, *edges[[0, -1]])
     shares = ", ".join(f"{100 * float(entry.data.attrs['pruned']):.1f} %" for entry in every)
     line = Line2D([], [], color=QUIET, linestyle="--", marker="", label="cutoff")
     heading(ax, "Pruning by the variance of weights", [Patch(color=PRUNED, label=f"pruned: {shares}"), line])

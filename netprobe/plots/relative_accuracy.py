@@ -8,8 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from netprobe.plots.critical_distances import log_ticks
-from netprobe.plots.drawing import finite, heading, look, plain, styled
+from netprobe.plots.drawing import finite, heading, log_ticks, look, plain, styled
 from netprobe.plots.panels import panel_canvas, panels
 from netprobe.plots.reading import Measured, interval, measured, select, variable
 
@@ -52,5 +51,5 @@ def _draw(panel: Axes, every: Sequence[Measured], quantity: str) -> list:
         handles += panel.plot(grid, finite(entry.data[quantity].values), label=plain(name), **style | {"marker": ""})
     panel.set(xscale="log", ylim=(0, 1.03), yticks=[0, 0.5, 1])
     if known.size:
-        log_ticks(panel, "x", known.min(), known.max())
+        log_ticks(panel.xaxis, known.min(), known.max())
     return handles

@@ -46,19 +46,28 @@ def plot_robustness_curve(
     ax.set(ylim=(0, 1.02), xlabel=AXES.get(role, AXES["attack"]), ylabel=label(every[0].data["accuracy"]))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.xaxis.set_major_locator(FixedLocator(_apart(at)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: budget(value) if 0 < value < 1 else f"{value:g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _spelled(value, at)))
     last = conditions(pick(every[0].data, condition=names[-1]), "condition")[0]
     heading(ax, f"Accuracy under {last.base}", handles)
     return ax
 
 
 def _apart(strengths: list[float]) -> list[float]:
-    """Those whose labels do not run into one another on the narrowest page: a sixth of the axis apart."""
+    """The least and the largest, and of the others those whose labels do not run into one another on the narrowest
+    page: a sixth of the axis apart.
+    """
+    reach, least = 0.16 * max(strengths), min(strengths)
     kept: list[float] = []
     for strength in sorted(strengths, reverse=True):
-        if not kept or kept[-1] - strength >= 0.16 * max(strengths):
+        if not kept or strength == least or (kept[-1] - strength >= reach and strength - least >= reach):
             kept.append(strength)
     return kept
+
+
+def _spelled(value: float, at: list[float]) -> str:
+    """As all strengths can be written: grey levels, 8/255, where each is a whole number of them."""
+    levels = all(abs(255 * each - round(255 * each)) < 1e-3 for each in at)
+    return budget(value) if 0 < value < 1 and levels else f"{value:.3g}"
 
 
 def swept_bases(data: xr.Dataset) -> list[str]:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator
 
-from netprobe.plots.drawing import power_ticks, styled
+from netprobe.plots.drawing import log_ticks, styled
 from netprobe.plots.reading import measured
 from netprobe.plots.steps import step_panels
 
@@ -48,8 +47,7 @@ def plot_settling(
         if name == "residual" or not positive.size:
             panel.set_ylim(bottom=0)
             continue
-        panel.set(yscale="log", ylim=(positive.min() / 1.5, positive.max() * 1.5))
-        panel.yaxis.set_major_locator(LogLocator(numticks=4))
-        panel.yaxis.set_minor_locator(NullLocator())
-        power_ticks(panel.yaxis)
+        low, high = positive.min() / 1.5, positive.max() * 1.5
+        panel.set(yscale="log", ylim=(low, high))
+        log_ticks(panel.yaxis, low, high)
     return ax

@@ -8,15 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from netprobe.errors import unknown
-from netprobe.plots.drawing import heading, power_ticks, styled
+from netprobe.plots.drawing import heading, log_ticks, styled
 from netprobe.plots.learning_curves import epoch_curves
 from netprobe.plots.panels import panel_canvas, panels
 from netprobe.plots.reading import Measured, label, measured
 
 ALWAYS = ("loss", "unregularised_loss", "accuracy", "validation_accuracy")
+WIDE, LONG = 2, 26
+"""Panels beside each other where a name has more letters than that, which would be cut off above narrower ones."""
 ACROSS_DECADES = 30
 """Largest over smallest value from which on a panel is logarithmic."""
 
@@ -45,9 +47,11 @@ def plot_training_terms(
     every = measured(results, "history", models)
     names = _terms(every, terms)
     about = {name: next(entry.data[name] for entry in every if name in entry.data) for name in names}
-    ax = panel_canvas(ax, len(names), "Epoch", "Mean over the epoch")
+    titles = [label(about[name], unit=False) for name in names]
+    across = WIDE if max(map(len, titles)) > LONG else None
+    ax = panel_canvas(ax, len(names), "Epoch", "Mean over the epoch", across)
     keys = []
-    for name, panel in zip(names, panels(ax, [label(about[name], unit=False) for name in names]), strict=True):
+    for name, panel in zip(names, panels(ax, titles, across), strict=True):
         keys = epoch_curves(panel, every, {name: "-"})[: len(every)]
         panel.set_xlabel("")
         panel.xaxis.set_major_locator(MaxNLocator(2, integer=True, min_n_ticks=1))
@@ -79,7 +83,6 @@ def _scale(panel: Axes, values: np.ndarray, name: str) -> None:
         panel.set_ylim(0, 1.02)
         panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="%"))
     elif known.size and known.min() > 0 and known.max() > ACROSS_DECADES * known.min():
-        panel.set(yscale="log", ylim=(known.min() / 1.5, known.max() * 1.5))
-        panel.yaxis.set_major_locator(LogLocator(numticks=4))
-        panel.yaxis.set_minor_locator(NullLocator())
-        power_ticks(panel.yaxis)
+        low, high = known.min() / 1.5, known.max() * 1.5
+        panel.set(yscale="log", ylim=(low, high))
+        log_ticks(panel.yaxis, low, high)

@@ -8,10 +8,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
-from netprobe.plots.critical_distances import log_ticks
-from netprobe.plots.drawing import INK, QUIET, heading, look, plain, styled
+from netprobe.plots.drawing import INK, QUIET, heading, log_ticks, look, plain, styled
 from netprobe.plots.panels import panel_canvas, panels
 from netprobe.plots.reading import Measured, interval, measured, pick
 
@@ -50,8 +48,9 @@ def plot_unit_spectra(
     kinds = list(map(str, every[0].data["inputs"].values))
     cells = [(entry, pick(data, inputs=kind), kind) for entry, data in shown for kind in kinds]
     names = [f"{entry.model if entry else 'input'} {kind}".strip() for entry, _, kind in cells]
-    ax = panel_canvas(ax, 2 * len(cells), "Rank", "Eigenvalue / first")
-    for panel, (entry, data, _) in zip(panels(ax, names), cells, strict=True):
+    across = len(kinds) * (2 if len(shown) % 2 == 0 else 1)  # kinds of one model stay beside each other
+    ax = panel_canvas(ax, 3 * len(cells) // 2, "Rank", "Eigenvalue / first", across)
+    for panel, (entry, data, _) in zip(panels(ax, names, across), cells, strict=True):
         _draw(panel, data, look(entry.index)["color"] if entry else QUIET)
         panel.text(0.05, 0.06, _exponent(data), transform=panel.transAxes, fontsize=8)
     named = ", ".join(dict.fromkeys(str(data["site"].values) for entry, data in shown if entry))
@@ -89,9 +88,7 @@ def _draw(panel: Axes, data: xr.Dataset, color: str) -> None:
             panel.plot(ranks, fit, color=INK, linestyle="--", marker="", linewidth=1.2)
     panel.set(xscale="log", yscale="log")
     for which in "xy":
-        low, high = getattr(panel, f"get_{which}lim")()
-        log_ticks(panel, which, low, high)
-        getattr(panel, f"{which}axis").set_minor_locator(NullLocator())
+        log_ticks(getattr(panel, f"{which}axis"), *getattr(panel, f"get_{which}lim")())
 
 
 def _exponent(data: xr.Dataset) -> str:

@@ -60,6 +60,7 @@ METRIC = {
     "plot_training_terms": "history",
 }
 OF_FRONT_ENDS = {
+    "plot_accuracy_by_setting",
     "plot_accuracy_by_steps",
     "plot_activation_planes",
     "plot_boundary_distance",
@@ -79,6 +80,7 @@ OF_FRONT_ENDS = {
     "plot_polarizing_bumps",
     "plot_quantiser_surrogates",
     "plot_severity_curve",
+    "plot_signal_maps",
     "plot_similarity_training",
     "plot_spectrum_maps",
 }  # with tests of their own

@@ -75,6 +75,7 @@ def test_a_panel_for_each_condition_and_step_with_all_its_points(own):
         for scatter, number in zip(panel.collections, np.unique(label), strict=True):
             np.testing.assert_allclose(scatter.get_offsets(), here[label == number])
     assert len({panel.get_xlim() for panel in ax.child_axes}) == 1
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [str(number) for number in np.unique(label)]
     drawn = ax.child_axes[0].collections
     looks = {(to_hex(each.get_facecolor()[0]), len(each.get_paths()[0].vertices)) for each in drawn}
     assert len(looks) == len(drawn) == 10  # classes are told apart by colour and marker together
