@@ -95,6 +95,11 @@ def grad_cam(
     References
     ----------
     Selvaraju et al., ICCV 2017, equations 1 and 2, without the ReLU. Control: Adebayo et al., NeurIPS 2018.
+
+    >>> import netprobe as npb
+    >>> found = npb.grad_cam(npb.load("digits_cnn"), npb.data.load("digits", limit=20), limit=2)
+    >>> dict(found["map"].sizes), found.attrs["target_site"]
+    ({'condition': 1, 'image': 2, 'row': 8, 'col': 8}, 'relu5')
     """
     conditions = _conditions(perturbations)
     x, labels, index = _sample(data, limit, seed)

@@ -76,6 +76,12 @@ def load(
     ------
     CheckpointError for a file that is missing, damaged, unsafe or does not fit; NetprobeError for anything else
     in the arguments. Both say what to change.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> net = npb.load("digits_cnn", normalize=(0.5, 0.25))  # random weights: no checkpoint is given
+    >>> type(net).__name__, net.training, net(torch.rand(2, 1, 8, 8)).shape
+    ('Normalized', False, torch.Size([2, 10]))
     """
     if checkpoint is None and (contents := _trained(what)) is not None:
         given = {"normalize": normalize, "num_classes": num_classes, "key": key, "names": names, **arguments}

@@ -64,6 +64,14 @@ def probe(
     numbers, whatever the batch size up to the rounding of the model itself.
 
     Errors come before the pass: unknown names, patterns that match nothing, data that does not fit.
+
+    >>> import netprobe as npb
+    >>> net, digits = npb.load("digits_cnn"), npb.data.load("digits", limit=20)
+    >>> tree = npb.probe({"net": net}, digits, {"noise": npb.GaussianNoise(0.1)}, "psr,hoyer", "conv", progress=False)
+    >>> dict(tree["net/psr/psr"].sizes)
+    {'perturbation': 1, 'norm': 3, 'site': 5, 'image': 20}
+    >>> tree["net/accuracy"].condition.values.tolist()
+    ['clean', 'noise']
     """
     return gather(models, data, perturbations, metrics, sites, partial=partial, **settings).compute()
 

@@ -27,6 +27,10 @@ class Recipe(Checked):
     """How to train; every field is a keyword of `netprobe.fit` and a flag of `netprobe train`.
 
     The defaults are those of the ResNet-18 of the partial-training study (Bakiskan 2022, section 3.1).
+
+    >>> import netprobe as npb
+    >>> npb.Recipe(epochs=30).with_settings(epochs=3)
+    Recipe(epochs=3)
     """
 
     epochs: int = field(default=80, metadata=whole(1, help="passes over the training images"))

@@ -41,6 +41,12 @@ def over_seeds(results: xr.DataTree, groups: Mapping[str, Sequence[str]] | None 
                         with Welch's t interval; the seeds of two groups are not paired
 
     These intervals say how far other trainings would differ. They take the images as given.
+
+    >>> import netprobe as npb
+    >>> nets, digits = {f"net-{seed}": npb.load("digits_cnn") for seed in range(3)}, npb.data.load("digits", limit=20)
+    >>> tree = npb.evaluate(nets, digits, None, doubts=False, preflight=False, progress=False)
+    >>> npb.over_seeds(tree)["net/evaluation/accuracy_interval"].dims
+    ('condition', 'bound')
     """
     members = {name: list(each) for name, each in groups.items()} if groups is not None else _numbered(results)
     _check(members, results)

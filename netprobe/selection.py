@@ -57,6 +57,14 @@ def select(sites: Sequence[Site], patterns: Pattern | Iterable[Pattern] = "weigh
     One pattern or several (a string may hold several, separated by commas); the module docstring lists the forms.
     Raises NetprobeError for a pattern that matches nothing, with the closest names, and for a site without a batch axis
     that was named outright; patterns with wildcards pass over such sites only if they match others too.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> sites = npb.find_sites(npb.load("digits_cnn"), torch.rand(1, 1, 8, 8))
+    >>> [site.name for site in npb.select(sites, ["weighted", "~conv[1-3]"])]
+    ['conv4', 'conv5', 'linear']
+    >>> [site.name for site in npb.select(sites, "conv5,conv5:in")]
+    ['conv5:in', 'conv5']
     """
     chosen: set[Site] = set()
     dropped: set[Site] = set()

@@ -172,6 +172,12 @@ def find_sites(model: nn.Module, x: Tensor) -> list[Site]:
     Two dry runs, on 2 and on 3 copies of the first image, tell which axis counts the images. The model is left as
     found. Raises NetprobeError when the two runs do not call the same modules (control flow that depends on the batch
     size).
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> sites = npb.find_sites(npb.load("digits_cnn"), torch.rand(1, 1, 8, 8))
+    >>> [(site.name, site.kind, site.shape) for site in sites[:3]]
+    [('input', 'ConvNet', (1, 8, 8)), ('conv1:in', 'Conv2d', (1, 8, 8)), ('conv1', 'Conv2d', (16, 8, 8))]
     """
     x = x[:1]
     with undisturbed(model), torch.no_grad():
@@ -264,6 +270,16 @@ def listening(model: nn.Module, sites: list[Site], callback: Callable[[Site, Ten
 
     Nothing is kept: an in-place operation downstream cannot change what was read, and memory does not grow. Hooks are
     removed on leaving, also after an exception. The tensor is the model's own: do not write to it.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> from netprobe.sites import listening
+    >>> net, x, seen = npb.load("digits_cnn"), torch.rand(2, 1, 8, 8), {}
+    >>> convolutions = npb.select(npb.find_sites(net, x), "conv1,conv5")
+    >>> with listening(net, convolutions, lambda site, tensor: seen.update({site.name: tensor.mean((2, 3))})):
+    ...     _ = net(x)
+    >>> {name: tuple(means.shape) for name, means in seen.items()}
+    {'conv1': (2, 16), 'conv5': (2, 64)}
     """
     wanted: dict[tuple, Site] = {(s.module, s.call, s.where, s.part): s for s in sites}
 

@@ -24,7 +24,18 @@ COMPRESSED_ABOVE = 1000
 
 
 def save_results(tree: xr.DataTree, path: str | Path) -> Path:
-    """Write `tree` to the netCDF file `path`, atomically; equal trees give equal bytes. Returns the path."""
+    """Write `tree` to the netCDF file `path`, atomically; equal trees give equal bytes. Returns the path.
+
+    >>> import tempfile
+    >>> import netprobe as npb
+    >>> net, digits = npb.load("digits_cnn"), npb.data.load("digits", limit=20)
+    >>> tree = npb.probe(net, digits, "gaussian:std=0.1", "psr", preflight=False, progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = npb.save_results(tree, f"{folder}/results.nc")
+    ...     again = npb.open_results(path)
+    >>> again.identical(tree)
+    True
+    """
     encoding = {
         node.path: {
             name: {"zlib": True, "complevel": 4}

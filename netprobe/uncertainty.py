@@ -16,7 +16,13 @@ BLOCKS = 8
 
 
 def wilson(successes: int, trials: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson score interval of a proportion; (NaN, NaN) for no trials."""
+    """Wilson score interval of a proportion; (NaN, NaN) for no trials.
+
+    >>> from netprobe.uncertainty import wilson
+    >>> low, high = wilson(98, 100)
+    >>> f"{low:.3f} to {high:.3f}"
+    '0.930 to 0.994'
+    """
     if not trials:
         return np.nan, np.nan
     interval = stats.binomtest(int(successes), int(trials)).proportion_ci(level, method="wilson")
@@ -62,6 +68,11 @@ def bootstrap_interval(
     """95 % percentile bootstrap interval of transform(mean over the last axis), shape (..., 2); NaN without images.
 
     `transform` is increasing, so the interval of the mean is transformed, which also holds where it gives -inf.
+
+    >>> import numpy as np
+    >>> from netprobe.uncertainty import bootstrap_interval
+    >>> bootstrap_interval(np.arange(10.0))
+    array([2.7, 6.4])
     """
     if not values.shape[-1]:
         return np.full((*values.shape[:-1], 2), np.nan)

@@ -64,6 +64,13 @@ def load(
     MissingData, if the set is not there or damaged: what is missing, where it was looked for, how to get it.
     NetprobeError, if it holds what a model could not be given: values outside [0, 1], unequal sizes, labels
     that are not class indices, a `limit` above N, ...
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> npb.data.load("digits", limit=100)
+    Data('digits', split='test': 100 images of 1×8×8, 10 classes, hash fda21fb3)
+    >>> npb.data.load((torch.rand(20, 3, 8, 8), torch.arange(20) % 4), name="noise").num_classes
+    4
     """
     options = {"size": size, "length": length, "resample": resample, "layout": layout}
     options |= {"classes": classes, "name": name, "download": download or None}

@@ -25,6 +25,12 @@ def stratified(labels: np.ndarray, n: int, seed: int = 0) -> np.ndarray:
     Returns
     -------
     (n,) int64, increasing. Cost O(N log N).
+
+    >>> import numpy as np
+    >>> import netprobe as npb
+    >>> labels = np.array([0] * 6 + [1] * 3)
+    >>> labels[npb.data.stratified(labels, 3)]
+    array([0, 0, 1])
     """
     labels = np.asarray(labels)
     n = check_count(n, len(labels))

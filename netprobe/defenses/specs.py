@@ -30,7 +30,14 @@ _KIND = Catalogue("defense", Defense, DEFENSES, "pgd-at:eps=8/255")
 
 
 def parse_defense(spec: str | Defense) -> Defense:
-    """The defense that a spec like "trades:eps=8/255,beta=6" names; a defense is returned as it is."""
+    """The defense that a spec like "trades:eps=8/255,beta=6" names; a defense is returned as it is.
+
+    >>> from netprobe import defenses
+    >>> defenses.parse_defense("sparse-coding:top=15")
+    SparseCodingDefense(top=15)
+    >>> defenses.parse_defense("trades:eps=8/255,beta=4")
+    TRADES(beta=4)
+    """
     return _KIND.parse(spec)
 
 

@@ -85,6 +85,13 @@ def evaluate(
 
     Errors come before the work: unknown names and settings, models and data that do not fit, a folder that cannot be
     written. Ctrl-C raises `Interrupted`. Cost: that of the attacks; doubts add attacks on `probe_images` images.
+
+    >>> import netprobe as npb
+    >>> net, digits = npb.load("digits_cnn"), npb.data.load("digits", limit=20)
+    >>> curve = npb.sweep("pgd:steps=5", eps=[0.1, 0.2])
+    >>> tree = npb.evaluate({"net": net}, digits, curve, doubts=False, progress=False)
+    >>> tree["net/evaluation"].condition.values.tolist(), tree["net/evaluation/accuracy_interval"].shape
+    (['clean', 'pgd@0.1', 'pgd@0.2'], (3, 2))
     """
     chosen = _settings(settings)
     data = data if isinstance(data, Data) else load_data(data)

@@ -29,6 +29,13 @@ def intrinsic_dimension(data: Data | torch.Tensor | np.ndarray, neighbours: Sequ
     of independent ratios), and `alpha_bound` = 1 + 2 / d, above which a code of d-dimensional stimuli is smooth
     (Stringer et al. 2019). Intervals know nothing of the bias, which is downwards and grows with d: N samples hardly
     show more than 2 log10 N dimensions. Larger k is steadier and less local. Cost: N^2 distances.
+
+    >>> import numpy as np
+    >>> import netprobe as npb
+    >>> rng = np.random.default_rng(0)
+    >>> plane = rng.random((500, 2)) @ rng.random((2, 20))  # two dimensions in a space of twenty
+    >>> npb.intrinsic_dimension(plane).dimension.values.round()
+    array([2., 2., 2., 2.])
     """
     from sklearn.neighbors import NearestNeighbors
 

@@ -71,6 +71,12 @@ def critical_distances(
 
     True distances lie between two steps of the grid, a factor `grid_ratio` apart. The model is left as found. Cost: for
     every eps the attack on the images that still stand.
+
+    >>> import netprobe as npb
+    >>> net, digits = npb.load("digits_cnn"), npb.data.load("digits", limit=20)
+    >>> found = npb.critical_distances(net, digits, ["fgsm"], eps=[0.1, 0.2, 0.4], progress=False)
+    >>> dict(found.distance.sizes), found.eps.values
+    ({'walk': 1, 'image': 20}, array([[0.1, 0.2, 0.4]]))
     """
     chosen = _walks(walks, eps, data)
     device = device_of(model)

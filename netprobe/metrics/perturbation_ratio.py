@@ -30,6 +30,14 @@ class PSR(Metric):
 
     State: four numbers per image, site and perturbation. Source: Bakiskan 2022, eq. 3.1, figures 3.12 and 3.13;
     unlike the code behind them, perturbed images are not truncated to 8 bits.
+
+    >>> from torch import nn
+    >>> import netprobe as npb
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))
+    >>> fade = {"fade": lambda model, x, y, *, generator: 0.9 * x}  # a linear network fades by a tenth, too
+    >>> tree = npb.probe({"net": net}, npb.data.load("digits", limit=20), fade, "psr", preflight=False, progress=False)
+    >>> tree["net/psr/psr_db"].sel(perturbation="fade", norm="2").values.round(3)
+    array([-20.])
     """
 
     name: ClassVar[str] = "psr"
@@ -88,6 +96,12 @@ class SNR(Metric):
 
     State: two numbers per image, site and perturbation. Source: Cekic, Bakiskan and Madhow 2022, eq. 5.6 of Bakiskan
     2022.
+
+    >>> import netprobe as npb
+    >>> net, half = npb.load("digits_cnn"), {"half": lambda model, x, y, *, generator: x / 2}
+    >>> tree = npb.probe({"net": net}, npb.data.load("digits", limit=20), half, "snr", preflight=False, progress=False)
+    >>> round(float(tree["net/snr/snr_db"].sel(perturbation="half", site="conv1:in")), 2)  # 10 log10(1 / (1/2)^2)
+    6.02
     """
 
     name: ClassVar[str] = "snr"

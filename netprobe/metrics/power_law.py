@@ -46,6 +46,12 @@ def fit(eigenvalues: np.ndarray, first: int, last: int, weighting: str = "ols") 
 
     weighting="ols": ordinary least squares of ln lambda_n on ln n.  weighting="stringer": weights 1/n, which makes
     every octave of ranks count alike (Stringer et al. 2019). All NaN when fewer than five ranks are left.
+
+    >>> import numpy as np
+    >>> from netprobe.metrics import power_law
+    >>> found = power_law.fit(5 * np.arange(1, 101) ** -1.5, first=1, last=100)
+    >>> float(round(found.alpha, 6)), float(round(10**found.log_prefactor, 6))
+    (1.5, 5.0)
     """
     ranks = np.arange(first, last + 1)
     if len(ranks) < LEAST_RANKS:

@@ -27,6 +27,12 @@ class CKA(Metric):
     means the same geometry up to rotation and one scale; NaN for a layer that is constant over images. Biased upwards
     when there are fewer images than units, more so the fewer. Exact, through the image-by-image Gram matrices (see
     `netprobe.kernels`). Source: Kornblith et al. 2019.
+
+    >>> import netprobe as npb
+    >>> net, half = npb.load("digits_cnn"), {"half": lambda model, x, y, *, generator: x / 2}  # one scale for all
+    >>> tree = npb.probe({"net": net}, npb.data.load("digits", limit=20), half, npb.CKA(), "input", progress=False)
+    >>> tree["net/cka/cka"].values.round(6)
+    array([[1.]])
     """
 
     name: ClassVar[str] = "cka"

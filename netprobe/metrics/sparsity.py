@@ -28,6 +28,15 @@ class Hoyer(Metric):
 
     State: two numbers per image, site and condition. Source: Bakiskan 2022, section 5.3 (where the exponent is
     misprinted).
+
+    >>> from torch import nn
+    >>> import netprobe as npb
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 1, bias=False), nn.Flatten(), nn.Linear(256, 10))
+    >>> _ = nn.init.ones_(net[0].weight)  # four channels that are equal
+    >>> digits, noise = npb.data.load("digits", limit=20), {"noise": npb.GaussianNoise(0.1)}
+    >>> tree = npb.probe({"net": net}, digits, noise, npb.Hoyer(), "conv", preflight=False, progress=False)
+    >>> tree["net/hoyer/hoyer"].sel(condition="clean").values
+    array([1.])
     """
 
     name: ClassVar[str] = "hoyer"

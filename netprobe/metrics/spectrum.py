@@ -49,6 +49,13 @@ class Spectrum(Metric):
 
     State: C (C + 2) float64 per site, condition and block ("channel", "pooled"). Cost: n C^2 multiply-adds for n rows.
     Sources: Stringer et al. 2019; Nassar et al. 2020; arXiv 2405.00679.
+
+    >>> import netprobe as npb
+    >>> net, digits = npb.load("digits_cnn"), npb.data.load("digits", limit=20)
+    >>> metric, noise = npb.Spectrum(first=1), {"noise": npb.GaussianNoise(0.1)}
+    >>> tree = npb.probe({"net": net}, digits, noise, metric, "conv", preflight=False, progress=False)
+    >>> dict(tree["net/spectrum/alpha"].sizes), dict(tree["net/spectrum/eigenvalues"].sizes)
+    ({'definition': 1, 'condition': 2, 'site': 5}, {'definition': 1, 'condition': 2, 'site': 5, 'rank': 64})
     """
 
     name: ClassVar[str] = "spectrum"

@@ -83,7 +83,14 @@ class Linf(Geometry):
 
 @dataclass(frozen=True)
 class L2(Geometry):
-    """||delta||_2; the steepest step is gradient / ||gradient||_2."""
+    """||delta||_2; the steepest step is gradient / ||gradient||_2.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> delta = torch.tensor([[3.0, 4.0]])
+    >>> npb.L2().size(delta), npb.L2().project(delta, 1.0)
+    (tensor([5.]), tensor([[0.6000, 0.8000]]))
+    """
 
     name = "l2"
 

@@ -279,6 +279,15 @@ class PGD(BIM):
     Keep-rule: the first restart's result stands, and a later restart replaces it only for images that it
     fools; an image once fooled is final and costs nothing more. The start is uniform in the ball in every
     norm.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> attack, x, y = npb.PGD(eps=8 / 255, steps=5), torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
+    >>> adversarial = attack(npb.load("digits_cnn"), x, y, generator=torch.Generator().manual_seed(0))
+    >>> bool((adversarial - x).abs().max() <= 8 / 255 + 1e-6)
+    True
+    >>> npb.perturb.parse("pgd:eps=8/255,steps=5") == attack
+    True
     """
 
     name: ClassVar[str] = "pgd"

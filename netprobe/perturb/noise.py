@@ -33,6 +33,16 @@ class GaussianNoise(Noise):
     """x' = clip(x + std * n), n ~ N(0, 1) independent in every coordinate.
 
     The clip makes the noise smaller than `std` at the edges of the box; with clip=False x' may leave the box.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> noise, x = npb.GaussianNoise(0.1), torch.full((2, 3, 32, 32), 0.5)
+    >>> noisy = noise(None, x, None, generator=npb.perturb.ImageGenerator(seed=0, images=[7, 8]))
+    >>> round(float((noisy - x).std()), 2)
+    0.1
+    >>> alone = noise(None, x[1:], None, generator=npb.perturb.ImageGenerator(seed=0, images=[8]))
+    >>> torch.equal(alone, noisy[1:])  # noise belongs to an image, not to its batch
+    True
     """
 
     name: ClassVar[str] = "gaussian"

@@ -46,6 +46,10 @@ def parse(spec: str) -> Perturbation:
 
     name[:setting=value,...]; values are numbers, fractions a/b, words, true, false or none. An unknown name
     or setting, a setting given twice, a missing one and an impossible value are `NetprobeError`s.
+
+    >>> import netprobe as npb
+    >>> npb.perturb.parse("pgd:eps=8/255,norm=l2,restarts=5")
+    PGD(eps=8/255, restarts=5, norm='l2')
     """
     return _build(*_read(spec))
 
@@ -137,6 +141,10 @@ def sweep(perturbation: Perturbation | str, **settings: Iterable) -> dict[str, P
     `eps` stands for the strength whatever it is called; values may be given as text. Names: "pgd@2/255" for
     the strength (multiples of 1/255 as fractions, else four digits if they tell the values apart),
     "pgd@steps=10" for another setting.
+
+    >>> import netprobe as npb
+    >>> npb.sweep("pgd:steps=40", eps=["2/255", "4/255"])
+    {'pgd@2/255': PGD(eps=2/255, steps=40), 'pgd@4/255': PGD(eps=4/255, steps=40)}
     """
     if len(settings) != 1:
         raise NetprobeError(f"sweep varies one setting, not {len(settings)}: {', '.join(settings) or 'none was given'}")

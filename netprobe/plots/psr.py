@@ -38,6 +38,13 @@ def plot_psr(
     References
     ----------
     Bakiskan (2022), dissertation, eq. 3.1 and Fig. 3.13: the mean of the ratios, then the logarithm.
+
+    >>> import netprobe as npb
+    >>> net, digits = npb.load("digits_cnn"), npb.data.load("digits", limit=20)
+    >>> tree = npb.probe({"net": net}, digits, {"noise": npb.GaussianNoise(0.1)}, "psr", progress=False)
+    >>> ax = npb.plot_psr(tree)
+    >>> ax.get_ylabel()
+    'Mean PSR (dB)'
     """
     every = perturbed(results, "psr", models, perturbation, norm=norm)
     return site_curves(every, "psr_db", f"{describe(every[0].data)}, {norm_name(norm)}", ax, "perturbation = signal")

@@ -84,6 +84,13 @@ def check(
     Cost: forward passes of `limit` + 100 inputs, and of 64 more for each of up to five scalings unless nearly
     all predictions are right; a backward pass of 32 inputs. Only perturbations of the user's own are run, on
     4 inputs.
+
+    >>> from torch import nn
+    >>> import netprobe as npb
+    >>> wrong = nn.Sequential(npb.models.digits_cnn(), nn.Softmax(1))  # returns probabilities, and is in train mode
+    >>> found = npb.check(wrong, npb.data.load("digits", limit=20))
+    >>> [finding.check for finding in found][:2]
+    ['probabilities', 'train mode']
     """
     context = Context(model, data, perturbations, limit, seed)
     with undisturbed(model), full_precision():

@@ -65,6 +65,13 @@ def cka_matrix(
     Notes
     -----
     The models are left as found. `batch_size` changes nothing but the rounding of the models.
+
+    >>> import numpy as np
+    >>> import netprobe as npb
+    >>> net, digits = npb.load("digits_cnn"), npb.data.load("digits", limit=20)
+    >>> tree = npb.cka_matrix({"net": net}, digits, sites="conv", progress=False)
+    >>> np.diag(tree["net/cka_matrix/cka"].sel(condition="clean")).round(3)
+    array([1., 1., 1., 1., 1.])
     """
     data = data if isinstance(data, Data) else load_data(data)
     check_cka(estimator, minibatch, len(data))

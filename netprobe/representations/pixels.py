@@ -53,6 +53,14 @@ class PixelSimilarity:
     References
     ----------
     S^pixel of arXiv 2410.03952.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> images = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]).view(3, 1, 1, 2)
+    >>> npb.PixelSimilarity(images, centre="own mean").matrix().round()
+    tensor([[ 1., -1., -1.],
+            [-1.,  1.,  1.],
+            [-1.,  1.,  1.]], dtype=torch.float64)
     """
 
     def __init__(self, images: Data | Tensor, *, centre: str = "mean image") -> None:

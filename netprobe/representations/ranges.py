@@ -26,6 +26,11 @@ class SimilarityRange:
     boost       size of the targets that are not 0
 
     Source: arXiv 2410.03952.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> npb.SimilarityRange(threshold=0.5).targets(torch.tensor([-0.9, 0.1, 0.7]))
+    tensor([-1.,  0.,  1.])
     """
 
     threshold: float | None = 0.8

@@ -74,6 +74,13 @@ def rsa(
     References
     ----------
     Kriegeskorte et al. 2008; Nili et al. 2014. The ranks of a resample are made anew.
+
+    >>> import netprobe as npb
+    >>> net, digits = npb.load("digits_cnn"), npb.data.load("digits", limit=20)
+    >>> matrices = npb.similarity_matrices({"net": net}, digits, sites="conv1,conv5", progress=False)
+    >>> tree = npb.rsa(matrices, resamples=20, permutations=20, progress=False)
+    >>> tree["net/rsa/spearman"].sel(condition="clean", site="conv5").other.values.tolist()
+    ['pixels', 'net/clean/conv1', 'net/clean/conv5']
     """
     rows, matrices = names_of(similarities, SIMILARITY), _matrices(similarities)
     images = matrices.shape[-1]

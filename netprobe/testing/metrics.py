@@ -61,6 +61,11 @@ def check_metric(
     defined : patterns for variables that have a value even where activations are NaN or infinite, such as counts.
 
     Returns the names of the laws that were checked. Takes some seconds on one core.
+
+    >>> import netprobe as npb
+    >>> from netprobe.testing import check_metric
+    >>> check_metric(npb.ChannelMoments())[:2]  # doctest: +SKIP
+    ('results_can_be_computed', 'any_batch_size')
     """
     return check_laws(LAWS, MetricSubject(metric, ordered, float32 or {}, defined))
 

@@ -45,6 +45,10 @@ def check_perturbation(
         float32.
 
     Returns the names of the laws that were checked. Takes a second on one core for what is quick.
+
+    >>> from netprobe.testing import check_perturbation
+    >>> check_perturbation("gaussian:std=0.1")[:3]
+    ('the_result_is_like_the_input', 'inputs_and_labels_stay_as_they_are', 'the_result_is_in_the_box')
     """
     return check_laws(LAWS, PerturbationSubject(resolve(perturbation), tuple(shapes), atol))
 

@@ -35,6 +35,11 @@ def check_regulariser(
     above 0; the other parameters are those of `check_defense`.
 
     Returns the names of the laws that were checked. Takes some seconds on one core with the defaults.
+
+    >>> from netprobe.defenses.regularisers import L2
+    >>> from netprobe.testing import check_regulariser
+    >>> check_regulariser(L2())[:2]
+    ('the_term_joins_the_loss', 'without_coupling_no_bit_changes')
     """
     return check_laws(LAWS, RegulariserSubject(parse_regulariser(regulariser), defense, model, data, recipe))
 

@@ -82,6 +82,12 @@ def fit(
     is that of one process up to rounding. Same seed, same weights on a CPU.
 
     Errors: `Diverged` at a loss that is not finite; a folder that holds another training; inputs the model cannot take.
+
+    >>> import netprobe as npb
+    >>> digits = npb.data.load("digits", "train", limit=100)
+    >>> trained = npb.fit("natural", "digits_cnn", digits, "quick", epochs=2, validation=0.2, progress=False)
+    >>> trained.history.validation_accuracy.sizes["epoch"], trained.model.training
+    (2, False)
     """
     together, (defense, regularisers) = processes(), asked(defense, regularise)
     train = datasets.load(data, "train") if isinstance(data, str) else data

@@ -31,6 +31,13 @@ def reestimate_batch_norm(model: nn.Module, data: Data | Any, *, batch_size: int
     batch_size : of two images or more; the last batch, if smaller than half of it, is left out
 
     Cost: a forward pass of all images. NetprobeError if there is nothing to estimate, or too few images.
+
+    >>> from torch import nn
+    >>> import netprobe as npb
+    >>> net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10))
+    >>> again = npb.reestimate_batch_norm(net, npb.data.load("digits", limit=20), batch_size=20)
+    >>> net[0].running_mean, bool(again[0].running_mean > 0.2)
+    (tensor([0.]), True)
     """
     data = data if isinstance(data, Data) else load_data(data, "train")
     made = copy.deepcopy(model).eval()

@@ -45,6 +45,12 @@ def batch_norm(model: nn.Module, input_shape: Sequence[int] | Tensor, layers: An
     Cost: one dry run.
     Errors: NetprobeError if no layer has running statistics or affine batch norm, and as for `filters`.
     Source: Ioffe and Szegedy (2015); Bakiskan (2022), dissertation, Figs. 3.14 to 3.17.
+
+    >>> from torch import nn
+    >>> import netprobe as npb
+    >>> found = npb.weights.batch_norm(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), (3, 8, 8))
+    >>> found.gamma.values, found.gain.values.round(4)
+    (array([[1., 1., 1., 1.]]), array([1.]))
     """
     chosen = normalisations(model, input_shape, layers)
     modules = [layer.of(model) for layer in chosen]

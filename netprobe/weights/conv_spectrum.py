@@ -66,6 +66,13 @@ def conv_spectrum(
 
     References: Sedghi, Gupta and Long 2019 (circular); Golub and Meurant 1994, Ubaru, Chen and Saad 2017 (lanczos);
     Roy and Vetterli 2007 (effective rank). `kernel_bound` is what others report as the norm; it is only a bound.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(2, 2, 1))
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[3.0, 0.0], [0.0, 1.0]]).view(2, 2, 1, 1))
+    >>> npb.weights.conv_spectrum(net, (2, 4, 4), progress=False).operator_norm.values
+    array([3.])
     """
     chosen = _settings(settings if layers is None else {"layers": layers, **settings})
     weighted = [layer for layer in find_layers(model, input_shape) if _has_spectrum(layer)]

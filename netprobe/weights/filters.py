@@ -65,6 +65,13 @@ def filters(model: nn.Module, input_shape: Sequence[int] | Tensor, layers: Any =
     Errors: NetprobeError for patterns that match nothing, or that name a layer that cannot be read; behind a wildcard
     such a layer is a row of NaN with a note.
     Source: Hoyer (2004); Bakiskan (2022), dissertation, Figs. 3.18 and 3.19, where the exponent is misprinted.
+
+    >>> import torch
+    >>> import netprobe as npb
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 2))
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1]]).view(2, 1, 2, 2))
+    >>> npb.weights.filters(net, (1, 8, 8)).hoyer_filter.values
+    array([[0., 1.]])
     """
     with undisturbed(model), torch.no_grad():  # reading a parametrised weight can change its buffers
         every = find_layers(model, input_shape)

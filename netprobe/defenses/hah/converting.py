@@ -48,6 +48,17 @@ def convert(
 
     Errors: fewer groups than blocks, naming those found; a ReLU that cannot be taken out behind a block with negative
     outputs (batch norm); a layer of so few channels that none is left to be lowered.
+
+    >>> from netprobe import models
+    >>> from netprobe.defenses import hah
+    >>> net = hah.convert(models.digits_cnn(), blocks=2)
+    >>> net.conv1
+    HaHBlock(
+      top=0.1
+      (conv): NormalizedConv2d(1, 16, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
+      (norm): DivisiveNorm(pool=3, sigma=0.1)
+      (threshold): AdaptiveThreshold(rule=keep, keep=0.2)
+    )
     """
     _check(blocks, standard, norm)
     made = copy.deepcopy(model)

@@ -32,6 +32,12 @@ class AdaptiveThreshold(nn.Threshold):
 
     A gradient that stops at four places of five may mask what there is to find. So attacks try two backward passes
     (`perturb.backward`): "own", the true gradient, and "through", as if every place had been kept.
+
+    >>> import torch
+    >>> from netprobe.defenses.hah import AdaptiveThreshold
+    >>> AdaptiveThreshold(keep=0.5)(torch.tensor([1.0, 2, 3, 4]).view(1, 1, 2, 2))
+    tensor([[[[0., 0.],
+              [3., 4.]]]])
     """
 
     stands_alone = True

@@ -26,6 +26,11 @@ def bumps(z: Tensor, centres: tuple[float, ...], width: float) -> Tensor:
 
     With the one centre 0 it is B1, which spreads outputs towards -1 and 1; with -c and c it is B2, which empties the
     neighbourhood of the thresholds. Bakiskan 2022, section 4.1.
+
+    >>> import torch
+    >>> from netprobe.defenses.polarizing import bumps
+    >>> bumps(torch.tensor([0.0, 0.5]), centres=(0.0,), width=0.25)
+    tensor([1.0000, 0.1353])
     """
     return sum(torch.exp(-((z - centre) ** 2) / (2 * width**2)) for centre in centres)
 

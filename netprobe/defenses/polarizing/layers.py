@@ -65,6 +65,13 @@ class PolarizingFrontEnd(TernaryFrontEnd):
 
     Backward passes: "smooth" and "identity" replace the quantiser's gradient; "front-end" that of the whole layer by
     x repeated for every filter, divided by their number.
+
+    >>> import torch
+    >>> from netprobe.defenses.polarizing import PolarizingFrontEnd
+    >>> front = PolarizingFrontEnd(filters=2, size=3).eval()
+    >>> z = front(torch.rand(1, 1, 8, 8))
+    >>> z.shape, set(z.unique().tolist()) <= {-1.0, 0.0, 1.0}
+    (torch.Size([1, 2, 8, 8]), True)
     """
 
     backward_passes = (*SURROGATES, "front-end")

@@ -16,7 +16,12 @@ _KIND = Catalogue("regulariser", Regulariser, REGULARISERS, "jacobian:site=hidde
 
 
 def parse_regulariser(spec: str | Regulariser) -> Regulariser:
-    """The regulariser that a spec like "l2:coupling=5e-4" names; a regulariser is returned as it is."""
+    """The regulariser that a spec like "l2:coupling=5e-4" names; a regulariser is returned as it is.
+
+    >>> from netprobe.defenses import regularisers
+    >>> regularisers.parse_regulariser("jacobian:coupling=0.1,site=hidden")
+    Jacobian(coupling=0.1, site='hidden')
+    """
     return _KIND.parse(spec)
 
 

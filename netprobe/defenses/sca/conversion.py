@@ -30,6 +30,13 @@ def convert(model: nn.Module, layer: str | None = None, *, patch: int = 1, **set
     patch : of a convolution, see `SCAConv2d`. settings : steps, eta, lam, cap, dropout, checkpoint.
 
     Where torch.fx cannot follow the network, the layer must be named, and what follows it is taken on trust.
+
+    >>> import torch
+    >>> from netprobe import models
+    >>> from netprobe.defenses import sca
+    >>> net = sca.convert(models.mlp(hidden=32), steps=4)
+    >>> net.linear1
+    SCALinear(in_features=64, out_features=32, bias=True, steps=4, eta=0.25, lam=0.3, cap=10, dropout=0)
     """
     model = copy.deepcopy(model)
     name = _chosen(model, layer)

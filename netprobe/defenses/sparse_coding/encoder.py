@@ -60,6 +60,13 @@ class Encoder(nn.Module):
     References
     ----------
     Bakiskan, Cekic, Sezer and Madhow, arXiv 2011.10867 and 2104.05353; Bakiskan 2022, section 4.2, equation 4.6.
+
+    >>> import torch
+    >>> from netprobe.defenses.sparse_coding import Encoder
+    >>> encoder = Encoder(channels=1, patch=4, stride=2, atoms=20, top=3).eval()
+    >>> code = encoder(torch.rand(2, 1, 8, 8))
+    >>> code.values.shape, code.atoms
+    (torch.Size([2, 3, 3, 3]), 20)
     """
 
     def __init__(

@@ -83,7 +83,12 @@ MIXED = ("A1N2", "N1A2", "A2N1", "N2A1")
 
 
 def parse_code(code: str | Code) -> Code:
-    """The code of that name; NetprobeError with all names for any other."""
+    """The code of that name; NetprobeError with all names for any other.
+
+    >>> from netprobe.training import partial
+    >>> partial.parse_code("A1N2")
+    Code(name='A1N2', stage1='adversarial', stage2='natural', frozen='early')
+    """
     if isinstance(code, Code):
         return code
     if code not in CODES:
