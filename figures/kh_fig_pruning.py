@@ -12,7 +12,7 @@ from netprobe.gallery import Figure
 
 
 def draw(study: Smoothness) -> dict[str, Axes]:
-    kept = study.measured("KH")["units"].to_dataset()
+    kept = study.units("KH")
     spectra = {"/all units/units": study.unpruned(), "/pruned/units": kept}
     return {
         "units": npb.plot_prototypes(study.prototypes()),

@@ -14,7 +14,7 @@ from netprobe.gallery import Figure
 
 
 def draw(study: Smoothness) -> dict[str, Axes]:
-    distances = study.together("distances")
+    distances = study.distances()
     return {"accuracy": npb.plot_relative_accuracy(distances), "distances": npb.plot_critical_distances(distances)}
 
 

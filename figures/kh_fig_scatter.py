@@ -14,7 +14,7 @@ from netprobe.gallery import Figure
 
 
 def draw(study: Smoothness) -> dict[str, Axes]:
-    distances = study.together("distances")
+    distances = study.distances()
     return {walk: npb.plot_distance_scatter(distances, walk=walk) for walk in ("random", "pgd")}
 
 

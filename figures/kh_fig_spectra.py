@@ -15,7 +15,7 @@ from netprobe.gallery import Figure
 
 
 def draw(study: Smoothness) -> Axes:
-    return npb.plot_unit_spectra(study.together("units", ["untrained", "KH"]))
+    return npb.plot_unit_spectra(study.compared_units(["untrained", "KH"]))
 
 
 FIGURE = Figure(__file__, __doc__, Smoothness, draw)

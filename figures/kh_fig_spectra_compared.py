@@ -14,7 +14,7 @@ from netprobe.gallery import Figure
 
 
 def draw(study: Smoothness) -> Axes:
-    return npb.plot_unit_spectra(study.together("units"))
+    return npb.plot_unit_spectra(study.compared_units())
 
 
 FIGURE = Figure(__file__, __doc__, Smoothness, draw)

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import published
 import xarray as xr
 from studies.krotov_hopfield import (
@@ -40,16 +41,13 @@ from studies.krotov_hopfield import (
     SITE,
     WALKS,
     Smoothness,
-    measure,
-    trained,
+    of_network,
 )
 
 import netprobe as npb
 from netprobe.cli.figures import as_help, run_script
-from netprobe.data import Data
 from netprobe.defenses.krotov_hopfield.defense import KrotovHopfieldDefense
 from netprobe.gallery import Table
-from netprobe.store import model_card, provenance, stamped, versions
 
 Estimate = tuple[float, float, float]
 """A number, and the bounds of its interval."""
@@ -106,22 +104,6 @@ def main(data: str, train_limit: int | None, limit: int | None, kinds: str, seed
         print(f"| {name} | " + " | ".join(_cells(name, measured, test.name)) + " |", flush=True)
 
 
-def of_network(
-    name: str, seed: int, train: Data, test: Data, out: Path, *, walked: int, blocks: bool, hidden: int, **epochs: Any
-) -> dict[str, xr.Dataset]:
-    """What is measured of one network, which is trained first; read from its file where that is done."""
-    model = trained(name, seed, train, out, hidden=hidden, **epochs).model
-    about = {"model": model_card(model), "data": test.describe(), "walked": walked, "blocks": blocks}
-    about |= {"versions": versions()}
-    path = out / f"{name}-{seed}.nc"
-    if path.exists() and provenance(kept := npb.open_results(path)) == about:
-        return kept
-    groups = measure(model, test, test.take(min(walked, len(test)), 0), blocks)
-    tree = stamped(groups, about)
-    npb.save_results(tree, path)
-    return tree
-
-
 def _cells(name: str, measured: Sequence[xr.DataTree], data: str) -> Iterator[str]:
     """Ours, of CIFAR-10 with the published number in brackets."""
     known = KINDS[name].paper if data.startswith("cifar10") else None
@@ -131,18 +113,19 @@ def _cells(name: str, measured: Sequence[xr.DataTree], data: str) -> Iterator[st
 
 
 def _estimate(found: Sequence[Estimate]) -> str:
-    """Of one seed the estimate and its interval over images; of several their mean and its t interval."""
+    """Of one seed the estimate and, if it has one, its interval over images; of several mean and t interval."""
     if len(found) == 1:
-        return published.estimate(*found[0])
+        value, *bounds = found[0]
+        return f"{value:.3g}" if np.isnan(bounds).all() else published.estimate(value, *bounds)
     return published.over_seeds([value for value, _, _ in found])
 
 
 def rows(study: Smoothness) -> list[str]:
-    """Of one seed."""
-    measured = {name: study.measured(name) for name in KINDS}
+    """Of one seed or several."""
     data = study.settings["data"]
-    lines = [f"| {name} | " + " | ".join(_cells(name, [tree], data)) + " |" for name, tree in measured.items()]
-    return [*published.head(COLUMNS), *lines, "", f"{data}, one seed"]
+    lines = [f"| {name} | " + " | ".join(_cells(name, trees, data)) + " |" for name, trees in study.every.items()]
+    seeds = ", ".join(f"{name} {number}" for name, number in study.settings["members"].items())
+    return [*published.head(COLUMNS), *lines, "", f"{data}, number of seeds: {seeds}"]
 
 
 TABLE = Table(__file__, __doc__, Smoothness, rows)

@@ -16,15 +16,19 @@ from netprobe.data import Data
 from netprobe.defenses import parse_defense
 from netprobe.defenses.krotov_hopfield.defense import DECODER
 from netprobe.defenses.krotov_hopfield.prototypes import unpruned
+from netprobe.errors import MissingData
 from netprobe.gallery import Study, result
 from netprobe.geometry import critical_distances, decision_plane, jacobian_norms, unit_spectra
 from netprobe.geometry.walks import NARROW, WIDE
+from netprobe.store import model_card, provenance, stamped, versions
 from netprobe.training import Trained
 from netprobe.training.initial import initial
 
 HIDDEN, LOCAL_POWER = 2000, 4.5
 ENOUGH = 3500
 """Images of a step of which a spectrum of 2000 eigenvalues is told, as by Nassar et al., arXiv 2012.04729."""
+STRENGTHS = 100
+"""How many eps are walked, if nothing else is said."""
 CONTROL = "untrained"
 WALKS = {"random": WIDE, "fgsm": NARROW, "pgd": NARROW}
 SITE, REPRESENTATION, SCALED = "hidden", "relu", "scale"
@@ -55,14 +59,19 @@ KINDS = {
 
 
 class Smoothness(Study):
-    """The networks of `KINDS`, one seed each, on images of unit L_3 norm."""
+    """The networks of `KINDS`, on images of unit L_3 norm.
+
+    Which there are of a scale, and with how many seeds each, `members` says; figures are of the first seed.
+    """
 
     name = "smoothness"
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "data": "digits",
+            "members": dict.fromkeys(KINDS, 1),
             "limits": (None, 120),
             "walked": 20,
+            "blocks": True,
             "training": {
                 "hidden": 60,
                 "local": "krotov-hopfield:local_lr=0.05,local_epochs=100,local_batch=50,converged=0.1,winning=0.1",
@@ -74,10 +83,29 @@ class Smoothness(Study):
             "counts": (10, 30),
             "points": 11,
         },
+        "reduced": {
+            "data": "mnist",
+            "members": {"KH": 3, CONTROL: 3, "BP": 1},
+            "limits": (None, None),
+            "walked": 100,
+            "blocks": False,
+            "training": {
+                "hidden": HIDDEN,
+                "local": "krotov-hopfield:local_epochs=60,converged=0.7",
+                "decoder_epochs": 8,
+                "epochs": 8,
+                "batch_size": 500,
+            },
+            "strengths": STRENGTHS,
+            "counts": (10, 100, 1000),
+            "points": 25,
+        },
         "paper": {
             "data": "cifar10",
+            "members": dict.fromkeys(KINDS, 1),
             "limits": (None, None),
             "walked": 1000,
+            "blocks": True,
             "training": {
                 "hidden": HIDDEN,
                 "local": "krotov-hopfield",
@@ -94,16 +122,26 @@ class Smoothness(Study):
     @property
     def networks(self) -> list[str]:
         """Those that are compared; `untrained` is the control of the first."""
-        return [name for name in KINDS if name != CONTROL]
+        return [name for name in self.settings["members"] if name != CONTROL]
+
+    @property
+    def every(self) -> dict[str, list[xr.DataTree]]:
+        """What is measured of every network, by name, seed by seed."""
+        members = self.settings["members"].items()
+        return {name: [self.measured(name, str(seed)) for seed in range(seeds)] for name, seeds in members}
 
     @result
-    def measured(self, name: str) -> xr.DataTree:
-        """Accuracy, distances, norms of Jacobians, and spectra of a network, with `units` under images and noise."""
-        model, test = self._network(name), self._test()
-        some = test.take(min(self.settings["walked"], len(test)), 0)
-        groups = measure(model, test, some, progress=self.progress, strengths=self.settings["strengths"])
-        units = unit_spectra(model, test, [SITE], units=self.settings["counts"], progress=self.progress)
-        return xr.DataTree.from_dict(groups | {"/units": units})
+    def measured(self, name: str, seed: str) -> xr.DataTree:
+        """Accuracy, distances, norms of Jacobians, and spectra of a network; no values of single test images."""
+        how = {each: self.settings[each] for each in ("walked", "blocks", "strengths")} | self.settings["training"]
+        found = of_network(name, int(seed), self._train(), self._test(), self._trainings, progress=self.progress, **how)
+        groups = {node.path: node.to_dataset() for node in found.subtree if node.has_data}
+        return stamped(groups | {"/accuracy": groups["/accuracy"].drop_dims("image")}, provenance(found))
+
+    @result
+    def units(self, name: str) -> xr.Dataset:
+        """Spectra of some of the pre-activations and of all, under images and under noise."""
+        return self._spectra(self._network(name))
 
     @result
     def plane(self, name: str) -> xr.Dataset:
@@ -119,33 +157,48 @@ class Smoothness(Study):
     @result
     def unpruned(self) -> xr.Dataset:
         """Their spectra with all units there."""
-        settings = {"units": self.settings["counts"], "progress": self.progress}
-        return unit_spectra(unpruned(self._network("KH")), self._test(), [SITE], **settings)
+        return self._spectra(unpruned(self._network("KH")))
 
     @result
     def history(self) -> xr.DataTree:
         """How the networks trained end to end were trained."""
-        ended = (name for name, kind in KINDS.items() if not kind.local)
+        ended = (name for name in self.networks if not KINDS[name].local)
         return xr.DataTree.from_dict({f"/{name}/history": self._trained(name).history for name in ended})
 
-    def together(self, group: str, names: list[str] | None = None) -> xr.DataTree:
-        """A part of `measured` of several networks, as models of one tree."""
-        chosen = names or self.networks
-        return xr.DataTree.from_dict({f"/{name}/{group}": self.measured(name)[group].to_dataset() for name in chosen})
+    def distances(self) -> xr.DataTree:
+        """Those of the networks, as models of one tree."""
+        found = {name: self.measured(name, "0")["distances"].to_dataset() for name in self.networks}
+        return xr.DataTree.from_dict({f"/{name}/distances": data for name, data in found.items()})
+
+    def compared_units(self, names: list[str] | None = None) -> xr.DataTree:
+        """The spectra of the networks, likewise."""
+        return xr.DataTree.from_dict({f"/{name}/units": self.units(name) for name in names or self.networks})
 
     def _network(self, name: str) -> nn.Module:
         return self._trained(name).last
 
     def _trained(self, name: str) -> Any:
-        train = npb.data.load(self.settings["data"], "train", limit=self.settings["limits"][0])
-        return trained(name, 0, train, self.folder, progress=self.progress, **self.settings["training"])
+        if name not in self.settings["members"]:
+            raise MissingData(f"at scale {self.scale} there is no network {name} in this study: see --scale")
+        training = self.settings["training"]
+        return trained(name, 0, self._train(), self._trainings, progress=self.progress, **training)
+
+    def _spectra(self, model: nn.Module) -> xr.Dataset:
+        return unit_spectra(model, self._test(), [SITE], units=self.settings["counts"], progress=self.progress)
+
+    @property
+    def _trainings(self) -> Path:
+        return self.folder / "training"
+
+    def _train(self) -> Data:
+        return npb.data.load(self.settings["data"], "train", limit=self.settings["limits"][0])
 
     def _test(self) -> Data:
         return npb.data.load(self.settings["data"], limit=self.settings["limits"][1])
 
 
 def measure(
-    model: nn.Module, test: Data, some: Data, blocks: bool = True, progress: bool = True, strengths: int = 100
+    model: nn.Module, test: Data, some: Data, blocks: bool = True, progress: bool = True, strengths: int = STRENGTHS
 ) -> dict[str, xr.Dataset]:
     """What is told of a network: of all test images, or of `some` what takes longer.
 
@@ -161,6 +214,32 @@ def measure(
         "/jacobians": jacobian_norms(model, some, f"re:^{REPRESENTATION}$", wrt=SCALED, **shown),
         "/spectra": unit_spectra(model, test, sites, units=(), jackknife=blocks, **shown),
     }
+
+
+def of_network(
+    name: str,
+    seed: int,
+    train: Data,
+    test: Data,
+    out: Path,
+    *,
+    walked: int,
+    blocks: bool,
+    strengths: int = STRENGTHS,
+    progress: bool = True,
+    **how: Any,
+) -> xr.DataTree:
+    """What is measured of one network, which is trained first; read from its file in `out` where that is done."""
+    model = trained(name, seed, train, out, progress=progress, **how).model
+    about = {"model": model_card(model), "data": test.describe(), "walked": walked, "blocks": blocks}
+    about |= {"versions": versions()} | ({} if strengths == STRENGTHS else {"strengths": strengths})
+    path = out / f"{name}-{seed}.nc"
+    if path.exists() and provenance(kept := npb.open_results(path)) == about:
+        return kept
+    groups = measure(model, test, test.take(min(walked, len(test)), 0), blocks, progress, strengths)
+    tree = stamped(groups, about)
+    npb.save_results(tree, path)
+    return tree
 
 
 def trained(
