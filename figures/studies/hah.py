@@ -17,6 +17,7 @@ from netprobe.evaluation import corruptions
 from netprobe.gallery import Study, result
 from netprobe.metrics import SNR, Hoyer
 from netprobe.training.initial import initial
+from studies.compact import compact
 
 COMPONENTS = {
     "standard": "hah:blocks=0",
@@ -146,6 +147,12 @@ class HaH(Study):
         return npb.probe(self._pair(), some, {"noise": npb.GaussianNoise(0.1)}, metrics, **settings)
 
     @result
+    def maps(self, name: str) -> xr.Dataset:
+        """Figure 5.5: what the blocks of a network take in of one image, and what noise changes of it."""
+        noise = {"noise": npb.GaussianNoise(0.1)}
+        return npb.signal_maps(self._network(name), self._data(1), noise, "block:in")
+
+    @result
     def fires(self) -> xr.DataTree:
         """Figure 5.3: how often each channel is among the strongest; of a cheating network too, if there is one."""
         some, networks = self._data(self.settings["probed"]), self._pair()
@@ -181,7 +188,7 @@ class HaH(Study):
 
     def _evaluated(self, networks: Mapping[str, nn.Module], attacks: Any, limit: int | None = None) -> xr.DataTree:
         settings = {"doubts": False, "preflight": False, "progress": self.progress, **self.settings["evaluation"]}
-        return npb.evaluate(networks, self._data(limit), attacks, folder=self.folder / "units", **settings)
+        return compact(npb.evaluate(networks, self._data(limit), attacks, folder=self.folder / "units", **settings))
 
     def _data(self, limit: int | None = None) -> Data:
         return npb.data.load(self.settings["data"], limit=limit or self.settings["limits"][1])

@@ -11,6 +11,7 @@ import xarray as xr
 import netprobe as npb
 from netprobe.gallery import Study, result
 from netprobe.training import Trained
+from studies.compact import compact
 
 WAYS = ("none", "adversarial", "polarizing", "pixels")
 
@@ -120,7 +121,7 @@ class Polarizing(Study):
         networks = {way: self._network(data, way).model for way in self.settings["networks"]}
         settings = {"doubts": False, "preflight": False, "progress": self.progress, **self.settings["evaluation"]}
         folder = self.folder / f"units-{data}"
-        return npb.evaluate(networks, npb.data.load(data, limit=limit), attacks, folder=folder, **settings)
+        return compact(npb.evaluate(networks, npb.data.load(data, limit=limit), attacks, folder=folder, **settings))
 
     def _network(self, data: str, way: str) -> Trained:
         name, train = f"{data}-{way}", npb.data.load(data, "train", limit=self.settings["limits"][0])

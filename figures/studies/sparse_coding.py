@@ -16,6 +16,7 @@ from netprobe.gallery import Study, result
 from netprobe.perturb import PGD, ZOO, HopSkipJump, Transfer
 from netprobe.perturb.backward import declared_passes
 from netprobe.training.initial import initial
+from studies.compact import compact
 
 BENCHMARKS = {"NT": "natural", "AT": "pgd-at", "TRADES": "trades"}
 PUBLIC = {
@@ -232,7 +233,7 @@ class SparseCoding(Study):
     def _evaluated(self, networks: Mapping[str, nn.Module], attacks: Any, limit: int | None = None) -> xr.DataTree:
         test = self._test() if limit is None else npb.data.load(self.settings["data"], limit=limit)
         settings = {"doubts": False, "preflight": False, "progress": self.progress, **self.settings["evaluation"]}
-        return npb.evaluate(networks, test, attacks, folder=self.folder / "units", **settings)
+        return compact(npb.evaluate(networks, test, attacks, folder=self.folder / "units", **settings))
 
     @functools.cached_property
     def _train(self) -> Data:

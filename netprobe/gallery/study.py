@@ -13,7 +13,7 @@ import xarray as xr
 from torch import nn
 
 from netprobe.errors import MissingData, NetprobeError, unknown
-from netprobe.store import atomically, open_results, provenance, save_results, versions
+from netprobe.store import atomically, model_card, open_results, provenance, save_results, versions
 from netprobe.training import fit
 
 SETTINGS = "study.json"
@@ -54,8 +54,9 @@ class Study:
         nothing is computed, what is there is shown, whatever its settings, which the provenance tells.
     progress : show the bars of single trainings and measurements.
 
-    What was done is kept, so that an interrupted study goes on from there. `used` has, by name, the files and
-    provenance of the results that were asked for.
+    What was done is kept, so that an interrupted study goes on from there. A file says in its attribute "study" of
+    which settings it is, of which trainings (their keys, and the SHA-256 of the networks), and which versions made it.
+    `used` has, by name, the files and provenance of the results that were asked for.
     """
 
     name: ClassVar[str]
@@ -69,6 +70,7 @@ class Study:
         self.run, self.progress = run, progress
         self.used: dict[str, dict[str, Any]] = {}
         self._known: dict[str, tuple[xr.DataTree, str]] = {}
+        self._trainings: dict[str, dict[str, str]] = {}
 
     @classmethod
     def found(cls, folder: str | Path) -> list[str]:
@@ -91,9 +93,11 @@ class Study:
     def _compute(self, path: Path, compute: Callable[[], Results]) -> None:
         if not self.run:
             raise MissingData(f"no results {str(path)!r}: make them with --run --scale {self.scale}")
+        self._trainings = {}
         found = compute()
         tree = found if isinstance(found, xr.DataTree) else xr.DataTree(found)
-        tree.attrs["study"] = json.dumps(self._description() | {"versions": versions()}, sort_keys=True)
+        made = {"trainings": self._trainings, "versions": versions()}
+        tree.attrs["study"] = json.dumps(self._description() | made, sort_keys=True)
         save_results(tree, path)
 
     def _claim(self) -> None:
@@ -119,7 +123,9 @@ class Study:
     def trained(self, name: str, defense: Any, model: Any, data: Any, recipe: Any = None, **settings: Any) -> Any:
         """What `netprobe.fit` returns, of a training that is kept under `name`."""
         out = self.folder / "training" / name
-        return fit(defense, model, data, recipe, out=out, progress=self.progress, name=f"training {name}", **settings)
+        found = fit(defense, model, data, recipe, out=out, progress=self.progress, name=f"training {name}", **settings)
+        self._trainings[name] = {"key": provenance(found.history)["key"], "sha256": model_card(found.model)["sha256"]}
+        return found
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.scale!r}, {str(self.folder.parent)!r})"

@@ -14,6 +14,7 @@ import netprobe as npb
 from netprobe.errors import MissingData
 from netprobe.gallery import Figure, Study, Table, make_all, result
 from netprobe.plots.drawing import canvas
+from netprobe.store import model_card
 
 
 class Tiny(Study):
@@ -27,6 +28,12 @@ class Tiny(Study):
     def line(self, word: str) -> xr.Dataset:
         type(self).computed += 1
         return xr.Dataset({"y": ("x", self.settings["slope"] * np.arange(3.0))}, attrs={"provenance": '{"seed": 7}'})
+
+    @result
+    def weights(self) -> xr.Dataset:
+        digits = npb.data.load("digits", limit=20)
+        network = self.train("one", "natural", "mlp", digits, "quick", epochs=1, validation=0.0)
+        return xr.Dataset({"first": next(network.parameters())[0, 0].item()})
 
     @result
     def gone(self) -> xr.Dataset:
@@ -82,6 +89,18 @@ def test_files_say_where_they_came_from(tmp_path):
     assert len(about["results"]["line-a"]["sha256"]) == 64
     assert b"/Keywords" in pdf.read_bytes() and b"slope" in pdf.read_bytes()
     assert pdf.read_bytes() == shown.make(Tiny("smoke", tmp_path), tmp_path)[0].read_bytes()
+
+
+def test_results_say_of_which_trainings_they_are(tmp_path):
+    study = Tiny("smoke", tmp_path, run=True, progress=False)
+    study.weights()
+    study.line("a")
+    used = {name: each["study"]["trainings"] for name, each in study.used.items()}
+    trained = npb.load(tmp_path / "tiny-smoke" / "training" / "one" / "best.pt")
+    assert (
+        used["weights"]["one"]["sha256"] == model_card(trained)["sha256"] and len(used["weights"]["one"]["key"]) == 64
+    )
+    assert used["line-a"] == {}
 
 
 def test_a_table_is_text_with_where_it_came_from(tmp_path):
