@@ -21,7 +21,8 @@ and prints accuracy on test images; the median over images of the least L2 norm 
 needs, where the image is divided by its L_3 norm; the exponents of the spectrum of the pre-activations under images and
 under noise; and the mean of ||d relu / d scale||_F over images. With one seed with 95 % intervals over images, with
 several the mean over the seeds with the 95 % t interval; of CIFAR-10 with what was published, of one seed, in brackets.
-Learning rates fall by a cosine where the publication has steps. What was done is kept, so that the same call goes on.
+Learning rates have the published steps if there are as many epochs, else they fall by a cosine. What was done is kept,
+so that the same call goes on.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # they know of recipes, not the other way round
 
 CRITERIA = ("accuracy", "loss")
 OPTIMIZERS = ("sgd", "adam")
-SCHEDULES = ("constant", "step", "cosine", "cyclic", "plateau")
+SCHEDULES = ("constant", "step", "exponential", "cosine", "cyclic", "plateau")
 AUGMENTATIONS = ("none", "crop-flip")
 PADDINGS = ("zeros", "reflect")
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -41,9 +41,14 @@ class Recipe(Checked):
     weight_decay: float = field(default=2e-4, metadata=real(0, help="L2 penalty, added to the gradient"))
     schedule: str = field(default="step", metadata=choice(SCHEDULES, help="how the learning rate changes"))
     milestones: tuple[int, ...] = field(
-        default=(75,), metadata=wholes(0, help="step: epochs before which it is multiplied by gamma, like 50,75")
+        default=(75,),
+        metadata=wholes(
+            0, help="step: epochs before which it is multiplied by gamma, like 50,75; exponential: the last without"
+        ),
     )
-    gamma: float = field(default=0.1, metadata=real(0, 1, help="step, plateau: factor of the learning rate"))
+    gamma: float = field(
+        default=0.1, metadata=real(0, 1, help="step, exponential, plateau: factor of the learning rate")
+    )
     factors: tuple[float, ...] | None = field(
         default=None,
         metadata=reals(0, help="step: the rate from each milestone on, as a share of lr, like 0.5,0.1; none: by gamma"),

@@ -13,13 +13,15 @@ from torch import nn
 
 import netprobe as npb
 from netprobe.data import Data
-from netprobe.defenses import parse_defense
+from netprobe.defenses import Natural, parse_defense
 from netprobe.defenses.krotov_hopfield.defense import DECODER
 from netprobe.defenses.krotov_hopfield.prototypes import unpruned
+from netprobe.defenses.regularisers import parse_regulariser
 from netprobe.errors import MissingData
 from netprobe.gallery import Study, result
 from netprobe.geometry import critical_distances, decision_plane, jacobian_norms, unit_spectra
 from netprobe.geometry.walks import NARROW, WIDE
+from netprobe.recipes import Recipe, preset
 from netprobe.store import model_card, provenance, stamped, versions
 from netprobe.training import Trained
 from netprobe.training.initial import initial
@@ -263,5 +265,11 @@ def trained(
         defense = dataclasses.replace(parse_defense(local), untrained=name == CONTROL)
         return npb.fit(defense, network, data, DECODER, epochs=decoder_epochs, batch_size=batch_size, **how)
     many = max(batch_size, ENOUGH) if kind.batch_norm else batch_size
-    recipe = DECODER.with_settings(schedule="cosine", epochs=epochs, batch_size=min(many, len(data)))
+    recipe = _recipe(kind, data, epochs).with_settings(epochs=epochs, batch_size=min(many, len(data)))
     return npb.fit("natural", network, data, recipe, regularise=kind.regularise, **how)
+
+
+def _recipe(kind: Kind, data: Data, epochs: int) -> Recipe:
+    """The published rates, which are of many epochs; where there are fewer, Adam's falls by a cosine."""
+    whole = preset("paper", Natural(), "shallow", data.shape, map(parse_regulariser, kind.regularise))
+    return whole if epochs >= whole.epochs else DECODER.with_settings(schedule="cosine")

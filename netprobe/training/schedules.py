@@ -26,6 +26,7 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
         constant   lr
         step       lr gamma^k, k the milestones that are at most the epoch, epochs counted from 0, or from the latest of
                    the epochs `cycles`; with `factors` lr times the k-th of them, and lr before the first milestone
+        exponential   lr gamma^k, k the epochs since the first milestone (none: since 0)
         cosine     lr (1 + cos(π t)) / 2,  t = step / steps in all
         cyclic     lr c,  c = t / peak rising, (1 - t) / (1 - peak) falling;  momentum - 0.1 c if cycle_momentum;
                    t the share done of the cycle: one, or several that begin at the epochs `cycles`
@@ -52,6 +53,8 @@ def rates(recipe: Recipe, step: int, steps_per_epoch: int, history: Sequence[flo
             begun = max(bound for bound in (0, *recipe.cycles) if bound <= epoch)
             passed = sum(milestone <= epoch - begun for milestone in recipe.milestones)
             scale = recipe.gamma**passed if recipe.factors is None else (1.0, *recipe.factors)[passed]
+        case "exponential":
+            scale = recipe.gamma ** max(epoch - (recipe.milestones or (0,))[0], 0)
         case "cosine":
             scale = (1 + math.cos(math.pi * done)) / 2
         case "cyclic":

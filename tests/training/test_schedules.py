@@ -7,7 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LambdaLR, MultiStepLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CyclicLR,
+    ExponentialLR,
+    LambdaLR,
+    MultiStepLR,
+    ReduceLROnPlateau,
+)
 
 from netprobe.errors import NetprobeError
 from netprobe.recipes import SCHEDULES, Recipe
@@ -69,6 +76,14 @@ def test_steps_of_any_size_are_torchs():
 def test_a_factor_for_each_milestone(settings):
     with pytest.raises(NetprobeError, match=r"factors=0\.5,0\.1 must be one number for each of the [13] milestones"):
         recipe(**{"factors": "0.5,0.1", "milestones": (1,)} | settings)
+
+
+def test_exponential_is_torchs():
+    optimizer = sgd()
+    reference = by_torch(optimizer, ExponentialLR(optimizer, 0.8), "epoch")
+    assert_same(recipe("exponential", milestones=(), gamma=0.8), reference)
+    later = recipe("exponential", milestones=(2,), gamma=0.8)
+    assert_same(later, [(0.05, 0.9)] * (2 * STEPS) + reference[: (EPOCHS - 2) * STEPS])
 
 
 def test_cosine_is_torchs():

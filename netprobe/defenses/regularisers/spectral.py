@@ -90,8 +90,7 @@ class Spectral(Regulariser):
         """Of `shallow`: Adam, whose rate falls by 1 / e in 30 epochs from epoch 90 on."""
         if architecture != "shallow":
             return None
-        falling = tuple(range(91, SHALLOW.epochs))
-        return SHALLOW.with_settings(milestones=falling, factors=None, gamma=math.exp(-1 / 30))
+        return SHALLOW.with_settings(schedule="exponential", milestones=(90,), factors=None, gamma=math.exp(-1 / 30))
 
     def _check(self, site: Site, subject: Subject) -> None:
         width = self.width(site)
