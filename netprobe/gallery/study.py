@@ -70,7 +70,7 @@ class Study:
         self.run, self.progress = run, progress
         self.used: dict[str, dict[str, Any]] = {}
         self._known: dict[str, tuple[xr.DataTree, str]] = {}
-        self._trainings: dict[str, dict[str, str]] = {}
+        self._fitted: dict[str, dict[str, str]] = {}
 
     @classmethod
     def found(cls, folder: str | Path) -> list[str]:
@@ -93,10 +93,10 @@ class Study:
     def _compute(self, path: Path, compute: Callable[[], Results]) -> None:
         if not self.run:
             raise MissingData(f"no results {str(path)!r}: make them with --run --scale {self.scale}")
-        self._trainings = {}
+        self._fitted = {}
         found = compute()
         tree = found if isinstance(found, xr.DataTree) else xr.DataTree(found)
-        made = {"trainings": self._trainings, "versions": versions()}
+        made = {"trainings": self._fitted, "versions": versions()}
         tree.attrs["study"] = json.dumps(self._description() | made, sort_keys=True)
         save_results(tree, path)
 
@@ -124,7 +124,7 @@ class Study:
         """What `netprobe.fit` returns, of a training that is kept under `name`."""
         out = self.folder / "training" / name
         found = fit(defense, model, data, recipe, out=out, progress=self.progress, name=f"training {name}", **settings)
-        self._trainings[name] = {"key": provenance(found.history)["key"], "sha256": model_card(found.model)["sha256"]}
+        self._fitted[name] = {"key": provenance(found.history)["key"], "sha256": model_card(found.model)["sha256"]}
         return found
 
     def __repr__(self) -> str:
