@@ -19,6 +19,9 @@ OVER = "mean over trainings: "
 BARE = ("log_spectrum",)
 """Estimates that have no interval."""
 STUDENT, WELCH = "Student t over trainings", "Welch's t interval over trainings"
+SHARES = ("accuracy", "worst_accuracy", "mean_accuracy", "group_accuracy", "error", "mean_error", "success")
+LENGTHS = ("input", "input²")
+"""Units of what is at least 0."""
 
 
 def over_seeds(results: xr.DataTree, groups: Mapping[str, Sequence[str]] | None = None) -> xr.DataTree:
@@ -111,10 +114,16 @@ def _mean(every: Sequence[xr.Dataset], metric: str, group: str) -> xr.Dataset:
         dims, (long_name, units, definition) = " ".join(map(str, first.dims)), about
         found[name] = variable(dims, values.mean(-1), long_name, units, OVER + definition)
         if name not in BARE:
-            found[f"{name}_interval"] = interval(dims, t_interval(values), found[name], STUDENT)
+            bounds = np.clip(t_interval(values), *_possible(name, units))
+            found[f"{name}_interval"] = interval(dims, bounds, found[name], STUDENT)
     used = {dim for each in found.values() for dim in each.dims}
     coords = {name: each for name, each in every[0].coords.items() if set(each.dims) <= used}
     return xr.Dataset(found, coords)
+
+
+def _possible(name: str, units: str) -> tuple[float, float]:
+    """What a mean of estimates of that name can be: few trainings have wide intervals, that do not know."""
+    return (0.0, 1.0) if name in SHARES else (0.0 if units in LENGTHS else -np.inf, np.inf)
 
 
 def _estimates(data: xr.Dataset) -> list[str]:
@@ -145,7 +154,7 @@ def _comparison(results: xr.DataTree, groups: Mapping[str, Sequence[str]]) -> xr
         "1",
         "mean accuracy over trainings minus that of the reference",
     )
-    bounds = np.stack([welch_interval(seen[other], seen[one]) for one, other in pairs])
+    bounds = np.stack([welch_interval(seen[other], seen[one]) for one, other in pairs]).clip(-1, 1)
     coords = {name: each for name, each in first.coords.items() if each.dims == ("condition",)} | {
         "pair": ("pair", [f"{other}{MINUS}{one}" for one, other in pairs]),
         "model": ("pair", [other for _, other in pairs]),

@@ -7,6 +7,7 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import xarray as xr
 from click.testing import CliRunner
 from evaluating_helpers import QUIET, Nearest
 from scipy import stats
@@ -61,9 +62,29 @@ def test_every_estimate_is_the_mean_over_trainings(results, grouped):
     ):
         seen = np.stack([results[f"{name}/{path}"].values for name in PLAIN], -1)
         np.testing.assert_allclose(grouped[f"plain/{path}"], seen.mean(-1))
-        np.testing.assert_allclose(grouped[f"plain/{path}_interval"], t_interval(seen))
+        least, most = (0, np.inf) if path.endswith("loss") else (0, 1)
+        np.testing.assert_allclose(grouped[f"plain/{path}_interval"], np.clip(t_interval(seen), least, most))
     assert "correct" not in grouped["plain/evaluation"] and "image" not in grouped["plain/evaluation"].dims
     np.testing.assert_array_equal(grouped["wide/evaluation/eps"], results["wide-0/evaluation/eps"])
+
+
+def test_intervals_end_where_no_mean_can_be():
+    far = {"a-0": ([0.0, 1.0], 0.1, -3.0), "a-1": ([0.3, 0.6], 4.0, 5.0)}
+
+    def known(dims, value, units):
+        bounds = np.stack([np.asarray(value, float)] * 2, -1)
+        about = {"long_name": "x", "units": units, "definition": "x"}
+        return {"": (dims, value, about), "_interval": ([*dims, "bound"], bounds, about)}
+
+    tree = xr.DataTree()
+    for name, (accuracy, median, loss) in far.items():
+        every = {"accuracy": (["k"], accuracy, "1"), "median": ([], median, "input²"), "mean_loss": ([], loss, "nat")}
+        found = {f"{key}{end}": each for key, one in every.items() for end, each in known(*one).items()}
+        tree[f"{name}/evaluation"] = xr.DataTree(xr.Dataset(found, {"k": [1, 2]}))
+    found = over_seeds(tree)["a/evaluation"]
+    np.testing.assert_array_equal(found["accuracy_interval"], [[0, 1], [0, 1]])
+    assert found["median_interval"].values[0] == 0 < t_interval(np.array([0.1, 4.0]))[1] == found["median_interval"][1]
+    np.testing.assert_allclose(found["mean_loss_interval"], t_interval(np.array([-3.0, 5.0])))
 
 
 def test_groups_are_compared_by_condition(results, grouped):
@@ -71,7 +92,7 @@ def test_groups_are_compared_by_condition(results, grouped):
     assert found["pair"].values.tolist() == ["wide minus plain"]
     plain, wide = (np.stack([results[n]["evaluation/accuracy"].values for n in names], -1) for names in (PLAIN, WIDE))
     np.testing.assert_allclose(found["difference"].values[0], wide.mean(-1) - plain.mean(-1))
-    np.testing.assert_allclose(found["difference_interval"].values[0], welch_interval(wide, plain))
+    np.testing.assert_allclose(found["difference_interval"].values[0], welch_interval(wide, plain).clip(-1, 1))
     own = over_seeds(results, {"a": WIDE, "b": [*PLAIN[:2], "other"]})["comparison"]
     assert own["pair"].values.tolist() == ["b minus a"]
 
