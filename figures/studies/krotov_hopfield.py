@@ -136,7 +136,7 @@ class Smoothness(Study):
     def measured(self, name: str, seed: str) -> xr.DataTree:
         """Accuracy, distances, norms of Jacobians, and spectra of a network; no values of single test images."""
         how = {each: self.settings[each] for each in ("walked", "blocks", "strengths")} | self.settings["training"]
-        found = of_network(name, int(seed), self._train(), self._test(), self._trainings, progress=self.progress, **how)
+        found = of_network(name, int(seed), self._train(), self._test(), self._networks_kept, progress=self.progress, **how)
         groups = {node.path: node.to_dataset() for node in found.subtree if node.has_data}
         return stamped(groups | {"/accuracy": groups["/accuracy"].drop_dims("image")}, provenance(found))
 
@@ -183,13 +183,13 @@ class Smoothness(Study):
         if name not in self.settings["members"]:
             raise MissingData(f"at scale {self.scale} there is no network {name} in this study: see --scale")
         training = self.settings["training"]
-        return trained(name, 0, self._train(), self._trainings, progress=self.progress, **training)
+        return trained(name, 0, self._train(), self._networks_kept, progress=self.progress, **training)
 
     def _spectra(self, model: nn.Module) -> xr.Dataset:
         return unit_spectra(model, self._test(), [SITE], units=self.settings["counts"], progress=self.progress)
 
     @property
-    def _trainings(self) -> Path:
+    def _networks_kept(self) -> Path:
         return self.folder / "training"
 
     def _train(self) -> Data:
