@@ -14,7 +14,7 @@ from netprobe.gallery import Figure
 
 
 def draw(study: Similarity) -> Axes:
-    return npb.plot_boundary_distance(study.boundary())
+    return npb.plot_boundary_distance(study.boundary(study.first))
 
 
 FIGURE = Figure(__file__, __doc__, Similarity, draw)

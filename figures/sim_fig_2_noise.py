@@ -15,7 +15,7 @@ from netprobe.plots.robustness_curve import swept_bases
 
 
 def draw(study: Similarity) -> dict[str, Axes]:
-    noise = study.noise()
+    noise = study.black_box(study.first)
     data = noise["plain/evaluation"].to_dataset()
     return {base: npb.plot_robustness_curve(noise, perturbation=base) for base in swept_bases(data)}
 

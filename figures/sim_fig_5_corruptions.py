@@ -11,8 +11,8 @@ from netprobe.gallery import Figure
 
 
 def draw(study: Similarity) -> dict[str, Axes]:
-    found = study.corrupted()
-    return {"severity": npb.plot_severity_curve(found), "each": npb.plot_corruption_accuracy(found, severity=4)}
+    each = npb.plot_corruption_accuracy(study.each_corruption(), severity=4)
+    return {"severity": npb.plot_severity_curve(study.corrupted()), "each": each}
 
 
 FIGURE = Figure(__file__, __doc__, Similarity, draw)
