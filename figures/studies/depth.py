@@ -9,19 +9,24 @@ import xarray as xr
 from torch import nn
 
 import netprobe as npb
+from netprobe.data import Data, data_root
+from netprobe.errors import MissingData
 from netprobe.gallery import Study, result
 from netprobe.training.initial import initial
 from netprobe.training.partial.planning import study_of
 from netprobe.training.partial.units import Whole
 
 QUICK = {"recipe": "quick", "epochs": 8, "batch_size": 32, "adversarial": "pgd-at:eps=0.15,steps=2"}
+RELEASED = "resnet_sgd_cyc_0.0500_{}_ep_100.pt"
+"""Checkpoints of canbakiskan/neuro-inspired-defense, in the folder `checkpoints` of the data root."""
 PUBLISHED = {"adversarial": "pgd-at:eps=8/255,step_size=2/255,steps=10"}
 
 
 class Depth(Study):
     """Two networks, one for each optimiser of the chapter, trained naturally, adversarially and in parts.
 
-    The whole networks are those that the partial trainings begin with. Each is attacked by its own PGD.
+    The whole networks are those that the partial trainings begin with. Each is attacked by its own PGD. At the scale
+    "reduced" they are two that the author of the work trained (narrow ResNet-32, SGD), and nothing is trained in parts.
     """
 
     name = "depth"
@@ -39,6 +44,17 @@ class Depth(Study):
             "layers": (0, 8),
             "seeds": (0,),
         },
+        "reduced": {
+            "data": "cifar10-jpeg",
+            "limits": (None, 200),
+            "networks": {"sgd": "resnet32_thin"},
+            "normalize": "cifar10",
+            "checkpoints": {
+                "natural": RELEASED.format("NT"),
+                "adversarial": RELEASED.format("PGD_eps_8_Ns_10_ss_1_Nr_1"),
+            },
+            "attack": "pgd:eps=8/255,step_size=1/255,steps=40",
+        },
         "paper": {
             "data": "cifar10",
             "limits": (None, None),
@@ -50,31 +66,34 @@ class Depth(Study):
             "seeds": (0,),
         },
     }
-    roles = ("sgd", "adam")
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The optimisers that there are networks of."""
+        return tuple(self.settings["networks"])
 
     @result
     def partial(self, role: str) -> xr.DataTree:
         """Every code in two parts, at every cutoff."""
-        return self._swept(role, "A1N2,N1A2,A2N1,N2A1", self.settings["cutoffs"])
+        return self._swept(role, "A1N2,N1A2,A2N1,N2A1", "cutoffs")
 
     @result
     def layers(self, role: str) -> xr.DataTree:
         """A single layer trained the other way."""
-        return self._swept(role, "N2A1_l", self.settings["layers"])
+        return self._swept(role, "N2A1_l", "layers")
 
     @result
     def probe(self, role: str) -> xr.DataTree:
         """Perturbation-to-signal ratios at the outputs of convolutions."""
-        attack = self._common(role).attack
-        return npb.probe(
-            self.pair(role), self.data[1], {"pgd": attack}, "psr", "conv", preflight=False, progress=self.progress
-        )
+        attack = {"pgd": self.settings.get("attack") or self._common(role).attack}
+        some, settings = self._images("test"), {"preflight": False, "progress": self.progress}
+        return npb.probe(self.pair(role), some, attack, "psr", "conv", **settings)
 
     @result
     def weights(self, role: str) -> xr.DataTree:
         """Singular values, filters and batch norm."""
         settings = {"method": "circular", "padding": "circular", "layers": "conv"}
-        return npb.weights.analyse(self.pair(role), self.data[1].shape, progress=self.progress, **settings)
+        return npb.weights.analyse(self.pair(role), self._images("test").shape, progress=self.progress, **settings)
 
     def both(self, of: str) -> xr.DataTree:
         """The results of both networks, as models of one tree."""
@@ -83,25 +102,38 @@ class Depth(Study):
 
     def pair(self, role: str) -> dict[str, nn.Module]:
         """The network trained naturally and adversarially."""
+        if role not in self.roles:
+            raise MissingData(f"at scale {self.scale} there is no network for {role}: see --scale")
+        if "checkpoints" in self.settings:
+            return {way: self._loaded(role, file) for way, file in self.settings["checkpoints"].items()}
         common = self._common(role)
         return {way: common.trained(Whole(way, self.settings["seeds"][0])).model for way in ("natural", "adversarial")}
 
-    @property
-    def data(self) -> tuple[npb.data.Data, npb.data.Data]:
-        parts = zip(("train", "test"), self.settings["limits"], strict=True)
-        return tuple(npb.data.load(self.settings["data"], part, limit=limit) for part, limit in parts)
+    def _loaded(self, role: str, file: str) -> nn.Module:
+        path = data_root() / "checkpoints" / file
+        if not path.is_file():
+            raise MissingData(f"no checkpoint {file} in {path.parent}: see Data in the main README")
+        return npb.load(self.settings["networks"][role], path, normalize=self.settings["normalize"])
 
     def _common(self, role: str) -> Any:
-        return study_of(
-            *self._asked(role), self.folder / role, progress=self.progress, **self.settings["trainings"][role]
-        )
+        return study_of(*self._asked(role), self.folder / role, progress=self.progress, **self._trainings()[role])
 
-    def _swept(self, role: str, codes: str, cutoffs: Any) -> xr.DataTree:
-        how = self.settings["trainings"][role] | {"seeds": self.settings["seeds"], "progress": self.progress}
-        data = npb.training.partial.sweep(*self._asked(role), codes, cutoffs, out=self.folder / role, **how)
+    def _swept(self, role: str, codes: str, where: str) -> xr.DataTree:
+        how = self._trainings()[role] | {"seeds": self.settings["seeds"], "progress": self.progress}
+        cutoffs, out = self.settings[where], self.folder / role
+        data = npb.training.partial.sweep(*self._asked(role), codes, cutoffs, out=out, **how)
         return xr.DataTree.from_dict({"/partial": data})
 
-    def _asked(self, role: str) -> tuple[nn.Module, tuple[npb.data.Data, npb.data.Data]]:
-        train, test = self.data
+    def _trainings(self) -> Mapping[str, Mapping[str, Any]]:
+        if "trainings" not in self.settings:
+            raise MissingData(f"at scale {self.scale} no network of this study is trained in parts: see --scale")
+        return self.settings["trainings"]
+
+    def _asked(self, role: str) -> tuple[nn.Module, tuple[Data, Data]]:
+        train, test = self._images("train"), self._images("test")
         network = initial(self.settings["networks"][role], train, 0, normalize=self.settings["normalize"])
         return network, (train, test)
+
+    def _images(self, split: str) -> Data:
+        limits = dict(zip(("train", "test"), self.settings["limits"], strict=True))
+        return npb.data.load(self.settings["data"], split, limit=limits[split])

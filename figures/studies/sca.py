@@ -13,10 +13,12 @@ import netprobe as npb
 from netprobe.data import Data
 from netprobe.defenses import SCADefense
 from netprobe.defenses.sca.defense import PUBLISHED
+from netprobe.errors import MissingData
 from netprobe.gallery import Study, result
 from netprobe.training.initial import defended, initial
 
 MLP, SCA, WITHOUT = "MLP", "SCA", "T=0"
+ADVERSARIAL = " adversarial"
 
 
 def perceptron(data: Data, width: int, deep: bool) -> tuple[str, dict[str, Any]]:
@@ -30,7 +32,10 @@ def perceptron(data: Data, width: int, deep: bool) -> tuple[str, dict[str, Any]]
 
 
 class SelfConsistency(Study):
-    """Networks by data set and name: MLP, SCA, and T=0, the latter without its steps; "MLP adversarial" and so on."""
+    """Networks by data set and name: MLP, SCA, and T=0, the latter without its steps; "MLP adversarial" and so on.
+
+    Of adversarial training the scale says eps and steps; None: there are no such networks.
+    """
 
     name = "sca"
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -40,6 +45,7 @@ class SelfConsistency(Study):
             "steps": 8,
             "sweep": (1, 2, 4, 8),
             "eps": (0.05, 0.1, 0.2),
+            "middle": 0.1,
             "epochs": 8,
             "batch_size": 64,
             "limits": (None, 100),
@@ -47,12 +53,27 @@ class SelfConsistency(Study):
             "training": {"eps": 0.15, "steps": 2},
             "seen": 100,
         },
+        "reduced": {
+            "data": ("mnist",),
+            "width": 512,
+            "steps": 16,
+            "sweep": (0, 1, 2, 4, 8, 16),
+            "eps": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2),
+            "middle": 0.1,
+            "epochs": 12,
+            "batch_size": 256,
+            "limits": (None, 500),
+            "attack": "apgd:steps=50",
+            "training": None,
+            "seen": 500,
+        },
         "paper": {
             "data": ("fashion-mnist", "mnist"),
             "width": 2048,
             "steps": 16,
             "sweep": (1, 2, 4, 8, 16),
             "eps": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2),
+            "middle": 0.05,
             "epochs": 100,
             "batch_size": 256,
             "limits": (None, None),
@@ -70,7 +91,7 @@ class SelfConsistency(Study):
     @property
     def middle(self) -> float:
         """The eps of figures of a single one."""
-        return self.settings["eps"][1]
+        return self.settings["middle"]
 
     @property
     def shown(self) -> list[str]:
@@ -85,7 +106,9 @@ class SelfConsistency(Study):
     @result
     def adversarial(self, data: str) -> xr.DataTree:
         """Table 2: the same of networks trained adversarially."""
-        return self._evaluated(data, " adversarial")
+        if not self.settings["training"]:
+            raise MissingData(f"at scale {self.scale} no network of this study is trained adversarially: see --scale")
+        return self._evaluated(data, ADVERSARIAL)
 
     @result
     def by_steps(self) -> xr.Dataset:
@@ -96,7 +119,8 @@ class SelfConsistency(Study):
     @result
     def correlation(self) -> xr.DataTree:
         """How correlations of the last hidden layer change, each network under its own APGD."""
-        networks = {name: self._network(self.first, name) for name in (MLP, SCA, f"{MLP} adversarial")}
+        names = (MLP, WITHOUT, SCA, *([MLP + ADVERSARIAL] if self.settings["training"] else []))
+        networks = {name: self._network(self.first, name) for name in names}
         settings = {"sites": "relu*", "preflight": False, "progress": self.progress}
         found = npb.probe(networks, self._some(), self._attacks(), "correlation", **settings)
         return found.map_over_datasets(lambda each: each.isel(site=[-1]) if "site" in each.dims else each)
@@ -137,14 +161,18 @@ class SelfConsistency(Study):
         return npb.data.load(self.first, limit=self.settings["seen"])
 
     def _network(self, data: str, name: str) -> nn.Module:
-        """The network of that name, its best epoch by validation loss."""
+        """The network of that name, its best epoch by validation loss; SCA is the one of as many steps as it has."""
         train, (kind, _, how) = npb.data.load(data, "train", limit=self.settings["limits"][0]), name.partition(" ")
+        kind = f"T={self.settings['steps']}" if kind == SCA else kind
         architecture, about = perceptron(train, self.settings["width"], kind == MLP)
         network = initial(architecture, train, 0, **about)
-        if kind != MLP:
-            steps = self.settings["steps"] if kind == SCA else int(kind.removeprefix("T="))
-            network = defended(network, SCADefense(steps=steps), 0)
+        layer = None if kind == MLP else SCADefense(steps=int(kind.removeprefix("T=")))
         recipe = PUBLISHED.with_settings(epochs=self.settings["epochs"], batch_size=self.settings["batch_size"])
+        if not how:
+            return self.train(f"{data}-{kind}", layer or "natural", network, train, recipe)
+        network = defended(network, layer, 0) if layer else network
+        return self.train(f"{data}-{kind}-{how}", self._adversary(), network, train, recipe)
+
+    def _adversary(self) -> str:
         eps, steps = self.settings["training"].values()
-        defense = f"pgd-at:eps={eps},step_size={eps / 4:g},steps={steps}" if how else "natural"
-        return self.train(f"{data}-{name.replace(' ', '-')}", defense, network, train, recipe)
+        return f"pgd-at:eps={eps},step_size={eps / 4:g},steps={steps}"
