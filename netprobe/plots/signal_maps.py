@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 
 from netprobe.plots.drawing import canvas, heading, plain, shorten, styled
 from netprobe.plots.reading import spaced, variable
-from netprobe.plots.tiles import pixels_of, tile
+from netprobe.plots.tiles import GAP, pixels_of, tile
 
 MAP, MOST = "magma", 6
 
@@ -40,6 +40,8 @@ def plot_signal_maps(results: xr.Dataset, *, sites: list[str] | None = None, ax:
     for row, name in enumerate(("picture", "perturbed")):
         pixels = pixels_of(results[name].transpose("y", "x", "channel").values)
         tile(ax, row, 0, pixels, cmap="gray", vmin=0, vmax=1)
+    box = {"facecolor": "white", "alpha": 0.8, "pad": 1, "linewidth": 0}
+    ax.text(2 * GAP, 1 + 2 * GAP, "perturbed", va="top", fontsize="small", bbox=box)
     for column, site in enumerate(chosen, start=1):
         here = results.sel(site=site)
         most = max(float(here["signal"].max()), float(here["change"].max())) or 1.0
@@ -59,7 +61,7 @@ def _decibels(results: xr.Dataset, site: str) -> str:
 
 def _label(ax: Axes, columns: list[str]) -> None:
     ax.set(xlim=(0, len(columns)), ylim=(2, 0), aspect="equal")
-    ax.set_yticks((0.5, 1.5), ["clean", "changed by"])
+    ax.set_yticks((0.5, 1.5), ["clean", "change"])
     ax.set_xticks(np.arange(len(columns)) + 0.5, columns)
     ax.xaxis.tick_top()
     ax.tick_params(length=0, labelsize=8)
