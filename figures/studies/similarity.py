@@ -88,6 +88,12 @@ PUBLISHED = {
 }
 
 
+def couplings(published: float, less: float, threshold: float) -> dict[str, str]:
+    """Ways to train: plain, with the published coupling, and with less of it."""
+    term = f"similarity:coupling={{}},threshold={threshold},pairs=8,seed={{{{seed}}}}"
+    return {PLAIN: NOTHING, REGULARISED: term.format(published), "less": term.format(less)}
+
+
 class Similarity(Study):
     """Networks with the regulariser and without (plain), each trained with several seeds, of one variant or more.
 
@@ -120,6 +126,8 @@ class Similarity(Study):
                     "data": {"what": "cifar10-jpeg", "channels": 1},
                     "ways": {PLAIN: NOTHING, REGULARISED: ABOUT_1, "low": f"{ABOUT_1},kept=low"},
                 },
+                "mnist": STROKES | {"data": {"what": "mnist"}, "ways": couplings(4, 0.4, threshold=0.2)},
+                "fashion-mnist": STROKES | {"data": {"what": "fashion-mnist"}, "ways": couplings(10, 1, threshold=0.8)},
             },
             "seeds": 3,
             "boundary": {"steps": 50, "repeats": 3, "images": 150, "long": None},
