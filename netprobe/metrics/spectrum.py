@@ -26,7 +26,7 @@ activations computed in float32 (measured: 1e-14 where true eigenvalues are 0, a
 
 @dataclass(frozen=True)
 class Spectrum(Metric):
-    """Eigenvalues lambda_1 >= lambda_2 >= ... of the covariance of activations, with alpha of lambda_n ~ n^(-alpha).
+    """Eigenvalues lambda_n of the covariance of activations, largest first, with alpha of lambda_n ~ n^(-alpha).
 
     The covariance is over
         channel   the channels, one observation per image and location

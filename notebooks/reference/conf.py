@@ -29,6 +29,7 @@ include_patterns = ["README.md", "figures/README.md", "notebooks/rendered/*.md",
 exclude_patterns = [".*", "build", "runs", "notebooks/runs"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx_click", "sphinx_copybutton"]
+default_role = "literal"
 highlight_language = "none"
 smartquotes = False  # "pgd:eps=8/255" is typed, and x' is no quotation
 myst_heading_anchors = 3
@@ -54,3 +55,4 @@ def setup(app: Sphinx) -> None:
     """Write the pages of the reference anew, and read docstrings the way they are written."""
     app.connect("config-inited", lambda *_: pages.write())
     app.connect("autodoc-process-docstring", pages.process)
+    app.connect("sphinx-click-process-description", pages.process_help)

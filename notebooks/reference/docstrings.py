@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 
 DEFINED = re.compile(r"(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)*) : (?P<text>.+)")
-IN_COLUMNS = re.compile(r"(?P<names>(?!.* = )\S.{0,58}?(?<![.,;: ])) {2,}(?P<text>(?!.* {3})\S.*)")
+IN_COLUMNS = re.compile(r"(?P<names>\S(?:(?! = ).){0,58}?(?<![.,;: ])) {2,}(?P<text>(?!.* {3})\S.*)")
 Link = Callable[[str], str | None]
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
+import click
 from docstrings import definitions, restructured
 from public import Group, groups, public
 
@@ -53,13 +56,22 @@ def process(app: Any, what: str, name: str, value: Any, options: Any, lines: lis
     def link(text: str) -> str | None:
         return None if text in _parameters(value) else linked(text, name)
 
-    of_its_type = not isinstance(value, type) and lines == (inspect.getdoc(type(value)) or "").splitlines()
+    of_its_type = not isinstance(value, type) and "\n".join(lines).strip() == inspect.getdoc(type(value))
     lines[:] = [] if of_its_type else restructured(lines, link)
-    if dataclasses.is_dataclass(value):
-        settings = {f.name: f.metadata["help"] for f in dataclasses.fields(value) if "help" in f.metadata}
-        lines += [*([".. rubric:: Settings", ""] if settings else []), *definitions(settings, link)]
+    if settings := _settings(value):
+        lines += [".. rubric:: Settings", "", *definitions(settings, link)]
     if isinstance(value, Mapping):
         lines += definitions({str(key): _first_line(of) if callable(of) else repr(of) for key, of in value.items()})
+    if isinstance(value, tuple):
+        lines += [", ".join(f"``{getattr(one, '__name__', one)}``" for one in value)]
+
+
+def _settings(value: Any) -> dict[str, str]:
+    """The help of the fields of a dataclass, in the order in which they are given."""
+    if not dataclasses.is_dataclass(value):
+        return {}
+    told = {field.name: field.metadata["help"] for field in dataclasses.fields(value) if "help" in field.metadata}
+    return {name: told[name] for name in _parameters(value) if name in told}
 
 
 def _parameters(value: Any) -> list[str]:
@@ -95,3 +107,10 @@ def _meant(name: str, where: str) -> bool:
 def _home(where: str) -> str:
     """The module that a public name, or the member of one, comes from."""
     return NAMES.get(where) or NAMES.get(where.rpartition(".")[0], where)
+
+
+def process_help(app: Any, context: click.Context, lines: list[str]) -> None:
+    """Replace the help of a command, whose paragraphs behind a \\b are set as they stand."""
+    text = inspect.cleandoc(context.command.help)
+    text = re.sub(r"\x08\n((?:.+\n?)+)", lambda found: indent(found[1], "    "), text)
+    lines[:] = restructured(text.splitlines())

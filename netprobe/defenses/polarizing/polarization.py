@@ -43,7 +43,8 @@ def polarization(models: Mapping[str, nn.Module], data: Data, eps: float = 0.3, 
                                  histogram, whose gaps look emptier than they are on a logarithmic axis
         flatness(stage, filter)  (||w||_1 / ||w||_2)^2: 1 for a filter of one pixel, its number of weights for a flat
                                  one; NaN for a dead filter
-        weight(stage, filter, channel, row, column), threshold(stage)
+        weight(stage, filter, channel, row, column)  of the filters
+        threshold(stage)         c
     flatness and weight are missing if a front end has no filters, or others have filters of another shape.
 
     Cost: one convolution an image and stage. Bakiskan 2022, section 4.1 and figures 4.4 and 4.6.
