@@ -46,11 +46,13 @@ def load(
         torch Dataset or DataLoader; a `Data`, returned as it is.
     split : "train", "test", or what else the set has; "val", "valid" and "validation" are one, and "test"
         means it where there is no test part. Default: the held-out part, or "all" of a set without parts.
-    limit : keep so many samples, every class its share, in their original order (see `stratified`); of
-        folders only those are read. seed : of that choice.
+    limit : keep so many samples, every class its share, in their original order (see `stratified`); of folders only
+        those are read.
+    seed : of that choice.
     root : the data root; default the environment variable NETPROBE_DATA, else ~/.cache/netprobe.
     download : let torchvision fetch a named set that is missing.
-    size : of folders of images, see `images.open_images`. channels : 1 (grey) or 3 (colour), of any images.
+    size : of folders of images, see `images.open_images`.
+    channels : 1 (grey) or 3 (colour), of any images.
     length, resample : of folders of words, see `audio.open_words`.
     layout, classes, name : of arrays and torch Datasets, see `arrays.open_pair`; of folders, `classes` sets
         the order of the class folders. An option that does not apply to `what` is an error.

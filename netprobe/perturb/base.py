@@ -54,6 +54,7 @@ class Perturbation(Checked, ABC):
 
     @property
     def box(self) -> Box:
+        """The values that inputs may have."""
         return Box(self.low, self.high)
 
     def check_inputs(self, x: Tensor) -> None:

@@ -29,6 +29,7 @@ class Box:
     high: float = 1.0
 
     def clip(self, x: Tensor) -> Tensor:
+        """The nearest point of the box."""
         return x.clamp(self.low, self.high)
 
     def holds(self, x: Tensor) -> bool:

@@ -71,6 +71,7 @@ class Transfer:
 
     @property
     def eps(self) -> float:
+        """The strength of the attack."""
         return eps_of(self.attack)
 
     @property
@@ -80,6 +81,7 @@ class Transfer:
 
     @property
     def family(self) -> str:
+        """The attack's, and that it is transferred."""
         return f"transferred {family(self.attack)}"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None) -> Tensor:

@@ -61,6 +61,7 @@ def process(app: Any, what: str, name: str, value: Any, options: Any, lines: lis
     if settings := _settings(value):
         lines += [".. rubric:: Settings", "", *definitions(settings, link)]
     if isinstance(value, Mapping):
+        lines += ["By name:", ""] * (not lines)
         lines += definitions({str(key): _first_line(of) if callable(of) else repr(of) for key, of in value.items()})
     if isinstance(value, tuple):
         lines += [", ".join(f"``{getattr(one, '__name__', one)}``" for one in value)]

@@ -29,9 +29,12 @@ images, augmented as in the epoch that begins, and hands `take` every site's ten
 class Subject:
     """The network that is to be regularised, and what it is trained on.
 
-    example : inputs like those of training, two or more. images : how many there are in the training set. batch_size :
-    images of a step, all processes together. data : the training set itself. augmented : the images of any set, as they
-    are stored, on the network's device, each augmented once as training images are in the first epoch.
+    example : inputs like those of training, two or more.
+    images : how many there are in the training set.
+    batch_size : images of a step, all processes together.
+    data : the training set itself.
+    augmented : the images of any set, as they are stored, on the network's device, each augmented once as training
+        images are in the first epoch.
     """
 
     model: nn.Module
@@ -68,8 +71,9 @@ class Step:
     values : by name, the tensor (B, ...) at each of the penalty's `sites`, as it was when it was made.
     variables : by name, the tensor at each of its `variables`, to differentiate with respect to.
     generator : fresh random numbers, of the penalty's `draws`; on a CPU an `ImageGenerator` for these images.
-    total : the sum of a tensor over all processes, through which gradients flow. share : this process's part of rows
-    that are the same on all. precision : a context in which passes have the precision of training.
+    total : the sum of a tensor over all processes, through which gradients flow.
+    share : this process's part of rows that are the same on all.
+    precision : a context in which passes have the precision of training.
     """
 
     values: dict[str, Tensor]

@@ -27,7 +27,8 @@ def convert(model: nn.Module, layer: str | None = None, *, patch: int = 1, **set
     model : any network; it stays as it is.
     layer : a linear layer or a convolution that a ReLU follows, by its name in `model.named_modules()`; None: the first
         that runs. The ReLU stays where it is, in whatever form: after phi(s_T) >= 0 it changes nothing.
-    patch : of a convolution, see `SCAConv2d`. settings : steps, eta, lam, cap, dropout, checkpoint.
+    patch : of a convolution, see `SCAConv2d`.
+    settings : steps, eta, lam, cap, dropout, checkpoint.
 
     Where torch.fx cannot follow the network, the layer must be named, and what follows it is taken on trust.
 
