@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import xarray as xr
 
-KEPT = ("correct", "prediction", "label", "broken_by", "accuracy", "accuracy_interval", "images")
-"""Of an evaluation; sizes of changes, margins and passes of every image stay out."""
+PER_IMAGE = ("correct", "prediction", "label", "broken_by")
+"""Kept of every image; sizes of changes, margins and passes stay out."""
 LEFT_OUT = ("worst_case", "timing", "preflight")
 """Groups that no figure is drawn from."""
 
@@ -21,4 +21,4 @@ def compact(results: xr.DataTree) -> xr.DataTree:
 def _compact(path: str, data: xr.Dataset) -> xr.Dataset:
     if not path.endswith("/evaluation"):
         return data
-    return data[[name for name in data.data_vars if name in KEPT]]
+    return data[[name for name, values in data.data_vars.items() if "image" not in values.dims or name in PER_IMAGE]]
