@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ BRACKETS = "in brackets: the work, on its own data"
 KEPT = (
     "std",
     "version",
+    "severity",
     "eps",
     "norm",
     "loss",
@@ -53,6 +55,23 @@ def _line(name: str, evaluation: xr.DataTree, shown: Sequence[str], paper: tuple
     numbers = paper or (None,) * len(shown)
     cells = [_cell(evaluation, each, number) for each, number in zip(shown, numbers, strict=True)]
     return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def standing(results: xr.DataTree, groups: Mapping[str, str]) -> xr.DataTree:
+    """The results with a condition for each of `groups`, beside clean: the images that are right under clean and under
+    all conditions that the group's pattern matches.
+    """
+    trees = {name: _standing(results[name]["evaluation"]["correct"], groups) for name in evaluated(results)}
+    found = xr.DataTree.from_dict({f"/{name}/evaluation": each for name, each in trees.items()})
+    found.attrs = dict(results.attrs)
+    return found
+
+
+def _standing(correct: xr.DataArray, groups: Mapping[str, str]) -> xr.Dataset:
+    patterns, names = {"clean": "clean"} | dict(groups), correct["condition"].values.tolist()
+    chosen = [["clean", *fnmatch.filter(names, pattern)] for pattern in patterns.values()]
+    least = xr.concat([correct.sel(condition=each).min("condition") for each in chosen], "condition")
+    return xr.Dataset({"correct": least.assign_coords(condition=list(patterns))})
 
 
 def check(results: xr.DataTree, conditions: Sequence[str]) -> None:

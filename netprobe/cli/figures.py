@@ -76,14 +76,19 @@ def _scale(study: Any, folder: Path, run: bool) -> str:
 @click.option("--folder", default="figures", show_default=True, help="folder of scripts")
 @click.option("--run/--no-run", default=True, show_default=True, help="make results that are not there yet")
 @click.option("--results", help="folder of results; by default OUT/results")
-@click.option("--index", is_flag=True, help="make nothing, and bring the list in FOLDER/README.md up to date")
+@click.option(
+    "--index", is_flag=True, help="make nothing, and bring the list in FOLDER/README.md up to date with what is in OUT"
+)
 @click.option("-o", "--out", default=OUT, show_default=True, help="folder for figures, tables and index.html")
 @errors_as_usage
 def figures(scale: str, only: str, folder: str, run: bool, results: str | None, index: bool, out: str) -> None:
     from netprobe.gallery import make_all, write_index
+    from netprobe.gallery.thumbnails import MADE
 
     if index:
-        click.echo(f"written: {write_index(folder)}")
+        made = (Path(out) / MADE).exists()
+        click.echo(f"written: {write_index(folder, out if made else None)}")
+        click.echo(f"with what was made in {out}" if made else f"nothing new: no figures were made in {out}")
         return
     made = make_all(folder, scale, out, only=only, run=run, results=results)
     for each in made:

@@ -81,7 +81,7 @@ class Figure(Shown):
         return [path for apart, ax in parts.items() for path in self._files(ax, apart, self.about(study), Path(out))]
 
     def _files(self, ax: Axes, apart: str, about: str, out: Path) -> list[Path]:
-        stem = "-".join(filter(None, (self.name, apart)))
+        stem = "-".join(filter(None, (self.name, *apart.split())))
         try:
             return [save(ax, out / f"{stem}{suffix}", title=self._headline, about=about) for suffix in SUFFIXES]
         finally:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import importlib.util
+import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from netprobe.errors import MissingData, MissingLibrary, NetprobeError, unknown
 from netprobe.gallery.figure import RESULTS, Shown
 from netprobe.gallery.sheet import write_sheet
 from netprobe.gallery.study import Study
+from netprobe.gallery.thumbnails import write_made
 
 DECLARED = ("FIGURE", "TABLE")
 """What a script calls what it declares."""
@@ -24,13 +26,18 @@ DECLARED = ("FIGURE", "TABLE")
 
 @dataclass
 class Made:
-    """What became of a script: its files, or why it was skipped; and the seconds that it took, its study's included."""
+    """What became of a script: its files, or why it was skipped; and the seconds of one core that it took.
+
+    Trainings and results that scripts share count with the first that needs them. `fresh`: its study began with
+    nothing, so that the seconds tell what it takes.
+    """
 
     shown: Shown
     scale: str
     files: list[Path] = field(default_factory=list)
     skipped: str = ""
     seconds: float = 0.0
+    fresh: bool = False
 
 
 def scripts_in(folder: str | Path, only: str = "*") -> list[Shown]:
@@ -58,26 +65,45 @@ def make_all(
 ) -> list[Made]:
     """Make every figure and table that the scripts of `folder` declare, and `out`/index.html, a page of them.
 
-    Scripts whose data or optional library is not there are skipped, and say so; so are, with run=False, those without
-    results. Any other error ends the work. Scripts of one study follow each other, and share its results.
+    Scripts whose data or optional library is not there are skipped, and say so; so are those whose study has no such
+    scale and, with run=False, those without results. Any other error ends the work. Scripts of one study follow each
+    other, and share its results. `out`/made.json says what was made, for the index (`thumbnails`).
     """
     every = sorted(scripts_in(folder, only), key=lambda shown: shown.study.name)
     _check(every, scale)
-    studies: dict[type[Study], Study] = {}
     made = []
     with tqdm(every, unit="figure", disable=not progress) as bar:
-        for shown in bar:
-            bar.set_description(shown.name)
-            if shown.study not in studies:
-                studies = {shown.study: shown.study(scale, results or Path(out) / RESULTS, run=run, progress=False)}
-            made.append(_make(shown, studies[shown.study], out))
+        for study, scripts in itertools.groupby(bar, key=lambda shown: shown.study):
+            made += _made_of(study, scripts, scale, results or Path(out) / RESULTS, out, run, bar)
     made.sort(key=lambda each: natural(each.shown.name))
+    write_made(made, Path(out))
     write_sheet(made, out)
     return made
 
 
+def _made_of(
+    kind: type[Study],
+    scripts: Iterable[Shown],
+    scale: str,
+    results: str | Path,
+    out: str | Path,
+    run: bool,
+    bar: tqdm,
+) -> list[Made]:
+    """What became of the scripts of one study."""
+    if scale not in kind.scales:
+        return [Made(shown, scale, skipped=f"the study {kind.name} has no scale {scale}") for shown in scripts]
+    study, made = kind(scale, results, run=run, progress=False), []
+    fresh = run and not study.folder.exists()
+    for shown in scripts:
+        bar.set_description(shown.name)
+        made.append(_make(shown, study, out))
+        made[-1].fresh = fresh
+    return made
+
+
 def _make(shown: Shown, study: Study, out: str | Path) -> Made:
-    began, made = time.perf_counter(), Made(shown, study.scale)
+    began, made = time.process_time(), Made(shown, study.scale)
     study.used = {}
     try:
         made.files = shown.make(study, out)
@@ -85,7 +111,7 @@ def _make(shown: Shown, study: Study, out: str | Path) -> Made:
         made.skipped = str(missing)
     except NetprobeError as error:
         raise NetprobeError(f"{shown.name}: {error}") from error
-    made.seconds = time.perf_counter() - began
+    made.seconds = time.process_time() - began
     return made
 
 
@@ -95,9 +121,10 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def _check(every: Sequence[Shown], scale: str) -> None:
-    for shown in every:
-        if scale not in shown.study.scales:
-            raise unknown(f"scale of {shown.name}", scale, shown.study.scales)
+    """An error for a scale that no study has."""
+    scales = list(dict.fromkeys(each for shown in every for each in shown.study.scales))
+    if scale not in scales:
+        raise unknown("scale of these scripts", scale, scales)
 
 
 @contextlib.contextmanager

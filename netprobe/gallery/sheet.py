@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from netprobe.gallery.figure import shown_text
+from netprobe.gallery.thumbnails import small
 from netprobe.store import atomically, versions
 
 if TYPE_CHECKING:
     from netprobe.gallery.making import Made
 
-ACROSS = 640
-"""Pixels of a thumbnail."""
+ACROSS, COLOURS = 640, 64
+"""Pixels and colours of a picture on the page."""
 
 
 def write_sheet(made: list[Made], out: str | Path) -> Path:
@@ -36,9 +35,4 @@ def _entry(made: Made) -> dict[str, Any]:
 
 
 def _thumbnail(path: Path) -> str:
-    with Image.open(path) as picture:
-        small = picture.convert("RGB")
-        small.thumbnail((ACROSS, 3 * ACROSS))
-    stream = io.BytesIO()
-    small.quantize(64).save(stream, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(small(path, ACROSS, COLOURS)).decode()

@@ -12,7 +12,8 @@ from PIL import Image
 
 import netprobe as npb
 from netprobe.errors import MissingData
-from netprobe.gallery import Figure, Study, Table, make_all, result
+from netprobe.gallery import Figure, Study, Table, index, make_all, result, write_index
+from netprobe.gallery.index import BEGIN, END
 from netprobe.plots.drawing import canvas
 from netprobe.store import model_card
 
@@ -38,6 +39,13 @@ class Tiny(Study):
     @result
     def gone(self) -> xr.Dataset:
         raise MissingData("no such data: fetch them")
+
+
+class Small(Tiny):
+    """Another study, of one scale."""
+
+    name = "small"
+    scales: ClassVar = {"smoke": {"slope": 2}}
 
 
 def draw(study):
@@ -103,6 +111,14 @@ def test_results_say_of_which_trainings_they_are(tmp_path):
     assert used["line-a"] == {}
 
 
+def test_files_of_one_figure_are_told_apart_without_spaces(tmp_path):
+    shown = Figure("fig_9.py", DOC, Tiny, lambda study: {"under noise": draw(study)})
+    assert [path.name for path in shown.make(Tiny("smoke", tmp_path, run=True), tmp_path)] == [
+        "fig_9-under-noise.pdf",
+        "fig_9-under-noise.png",
+    ]
+
+
 def test_a_table_is_text_with_where_it_came_from(tmp_path):
     shown = Table("diss_tab_9_9.py", DOC, Tiny, lambda study: [f"| a | {float(study.line('a')['y'][1])} |"])
     (path,) = shown.make(Tiny("smoke", tmp_path, run=True), tmp_path)
@@ -142,6 +158,34 @@ def test_all_of_a_folder_with_a_page(folder, tmp_path):
     assert len(make_all(folder, "smoke", tmp_path / "out", only="*_1?", progress=False)) == 2
     with pytest.raises(npb.NetprobeError, match="unknown scripts 'fgi_2'"):
         make_all(folder, "smoke", tmp_path / "out", only="fgi_2")
+
+
+def test_the_index_remembers_the_largest_scale_and_what_each_took(folder, tmp_path):
+    (folder / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_index(folder)
+    assert "| not yet |  |" in (folder / "README.md").read_text()
+    pictures = []
+    for scale in ("paper", "smoke", "paper"):  # the second does not take the first's place, the third took no time
+        make_all(folder, scale, tmp_path / scale, progress=False)
+        text = write_index(folder, tmp_path / scale).read_text()
+        pictures.append((folder / "thumbnails" / "fig_2.png").read_bytes())
+    known = json.loads((folder / "thumbnails" / "made.json").read_text())
+    assert list(known) == ["fig_10", "fig_2"] and known["fig_2"]["drawn"] == "paper"
+    assert set(known["fig_2"]["seconds"]) == {"smoke", "paper"} and known["fig_2"]["seconds"]["paper"] is not None
+    assert len(set(pictures)) == 1 and len(pictures[0]) < 10_000
+    row = next(line for line in text.splitlines() if "fig_2.py" in line)
+    assert "`python figures/fig_2.py --run`" in row and "| smoke, paper | ![Fig. 2 of Nobody (2022)]" in row
+    assert text.startswith("before\n") and text.endswith(f"{index(folder)}\n{END}\nafter\n")
+    with pytest.raises(MissingData, match="make figures first"):
+        write_index(folder, tmp_path / "nowhere")
+
+
+def test_scripts_whose_study_has_no_such_scale_are_skipped(folder, tmp_path):
+    (folder / "fig_3.py").write_text(SCRIPT.format(number=3, draw="draw").replace("Tiny", "Small"))
+    made = {each.shown.name: each.skipped for each in make_all(folder, "paper", tmp_path / "out", progress=False)}
+    assert made["fig_3"] == "the study small has no scale paper" and not made["fig_2"]
+    with pytest.raises(npb.NetprobeError, match="did you mean 'paper'"):
+        make_all(folder, "papre", tmp_path / "out", progress=False)
 
 
 def test_the_command_of_a_script(folder, tmp_path, monkeypatch, capsys):

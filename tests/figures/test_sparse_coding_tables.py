@@ -1,6 +1,10 @@
-"""The scripts of tables 4.2, 4.3 and 4.5 evaluate networks and print them beside the publication."""
+"""The scripts of tables 4.2 to 4.5 evaluate networks and print them beside the publication."""
+
+import importlib
+from pathlib import Path
 
 import pytest
+import xarray as xr
 
 import netprobe as npb
 from netprobe import data
@@ -51,6 +55,18 @@ def test_tables_4_2_and_4_3(trained, printed, tmp_path):
     assert f"| {worst:.1f} [" in text and "(paper 39.5) |\n" in text
     white, standing = (accuracy(tmp_path, "AT", each) for each in ("white-box", "white-box"))
     assert f"| {white} |  |  | {standing} (paper 42.1) |" in text
+
+
+def test_what_counts_in_table_4_4_stands_every_attack_of_its_eps(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "figures")
+    conditions = ["clean", "white-box@0.1", "pw-t@0.1", "white-box@0.2", "pw-t@0.2"]
+    rows = [[1, 1, 1, 0], [1, 1, 0, 1], [1, 0, 1, 0], [1, 0, 0, 1], [-1, 1, 0, 0]]  # the last is not yet known
+    correct = xr.DataArray(rows, {"condition": conditions}, ("condition", "image"))
+    results = xr.DataTree.from_dict({"/sparse/evaluation": xr.Dataset({"correct": correct})})
+    standing = importlib.import_module("published").standing
+    found = standing(results, {"0.1": "*@0.1", "0.2": "*@0.2"})["sparse/evaluation"]["correct"]
+    assert found["condition"].values.tolist() == ["clean", "0.1", "0.2"]
+    assert found.values.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0], [-1, 0, 0, 0]]
 
 
 def test_a_spoiled_network_name_is_an_error_before_any_work(printed, tmp_path):
