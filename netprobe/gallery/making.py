@@ -75,8 +75,8 @@ def make_all(
     with tqdm(every, unit="figure", disable=not progress) as bar:
         for study, scripts in itertools.groupby(bar, key=lambda shown: shown.study):
             made += _made_of(study, scripts, scale, results or Path(out) / RESULTS, out, run, bar)
+            write_made(made, Path(out))
     made.sort(key=lambda each: natural(each.shown.name))
-    write_made(made, Path(out))
     write_sheet(made, out)
     return made
 
