@@ -20,6 +20,7 @@ from sphinx.application import Sphinx
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pages
+import reading
 
 project = "netprobe"
 version = release = importlib.metadata.version("netprobe-torch")
@@ -54,5 +55,5 @@ html_additional_pages = {"index": "first_page.html"}
 def setup(app: Sphinx) -> None:
     """Write the pages of the reference anew, and read docstrings the way they are written."""
     app.connect("config-inited", lambda *_: pages.write())
-    app.connect("autodoc-process-docstring", pages.process)
-    app.connect("sphinx-click-process-description", pages.process_help)
+    app.connect("autodoc-process-docstring", reading.describe)
+    app.connect("sphinx-click-process-description", reading.describe_command)

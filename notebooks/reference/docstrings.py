@@ -12,9 +12,11 @@ Everything else is prose, in which no sign has a meaning of its own.
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from typing import Any
 
 DEFINED = re.compile(r"(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)*) : (?P<text>.+)")
 IN_COLUMNS = re.compile(r"(?P<names>\S(?:(?! = ).){0,58}?(?<![.,;: ])) {2,}(?P<text>(?!.* {3})\S.*)")
@@ -27,6 +29,11 @@ def restructured(lines: list[str], link: Link = lambda name: None) -> list[str]:
     for block in _blocks(lines):
         made += [*_rendered(block, link), ""]
     return made
+
+
+def first_line(value: Any) -> str:
+    """Of the docstring of a module, class or function; empty if it has none."""
+    return (inspect.getdoc(value) or "").partition("\n")[0]
 
 
 def definitions(terms: dict[str, str], link: Link = lambda name: None) -> list[str]:

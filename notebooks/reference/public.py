@@ -47,7 +47,7 @@ def groups() -> list[Group]:
 def public() -> dict[str, str]:
     """Every public name, spelled the shortest way that there is to import it, and the module that it comes from."""
     found: dict[int, tuple[str, str]] = {}
-    for module in sorted(_modules(), key=lambda module: module.__name__.count(".")):
+    for module in sorted(_modules(), key=lambda module: (module.__name__.count("."), module.__name__)):
         for name in module.__all__:
             value = getattr(module, name)
             if not isinstance(value, ModuleType):
