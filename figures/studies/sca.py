@@ -52,12 +52,13 @@ class SelfConsistency(Study):
             "attack": "apgd:steps=6",
             "training": {"eps": 0.15, "steps": 2},
             "seen": 100,
+            "settled": 100,
         },
         "reduced": {
             "data": ("mnist",),
             "width": 512,
             "steps": 16,
-            "sweep": (0, 1, 2, 4, 8, 16),
+            "sweep": (),
             "eps": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2),
             "middle": 0.1,
             "epochs": 12,
@@ -66,6 +67,7 @@ class SelfConsistency(Study):
             "attack": "apgd:steps=50",
             "training": None,
             "seen": 500,
+            "settled": 100,
         },
         "paper": {
             "data": ("fashion-mnist", "mnist"),
@@ -80,6 +82,7 @@ class SelfConsistency(Study):
             "attack": "apgd:steps=50",
             "training": {"eps": 0.3, "steps": 7},
             "seen": 1000,
+            "settled": 1000,
         },
     }
 
@@ -114,6 +117,8 @@ class SelfConsistency(Study):
     def by_steps(self) -> xr.Dataset:
         """Accuracy of networks trained and read at each T."""
         networks = {steps: self._network(self.first, f"T={steps}") for steps in self.settings["sweep"]}
+        if not networks:
+            raise MissingData(f"at scale {self.scale} no networks of this study are trained with other T: see --scale")
         return npb.accuracy_by_steps(networks, self._test(self.first), self._one(), progress=self.progress)
 
     @result
@@ -122,19 +127,21 @@ class SelfConsistency(Study):
         names = (MLP, WITHOUT, SCA, *([MLP + ADVERSARIAL] if self.settings["training"] else []))
         networks = {name: self._network(self.first, name) for name in names}
         settings = {"sites": "relu*", "preflight": False, "progress": self.progress}
-        found = npb.probe(networks, self._some(), self._attacks(), "correlation", **settings)
+        some = self._test(self.first, self.settings["seen"])
+        found = npb.probe(networks, some, self._attacks(), "correlation", **settings)
         return found.map_over_datasets(lambda each: each.isel(site=[-1]) if "site" in each.dims else each)
 
     @result
     def settling(self) -> xr.Dataset:
         """What the steps do to energies and to what is read out, past T."""
-        return npb.settling(self._network(self.first, SCA), self._some(), self._one(), progress=self.progress)
+        some = self._test(self.first, self.settings["settled"])
+        return npb.settling(self._network(self.first, SCA), some, self._one(), progress=self.progress)
 
     @result
     def planes(self) -> xr.Dataset:
         """Activations after some steps, in one plane."""
         steps = [step for step in (1, 4, 8, 16) if step <= self.settings["steps"]]
-        some, network = self._some(), self._network(self.first, SCA)
+        some, network = self._test(self.first, self.settings["settled"]), self._network(self.first, SCA)
         return npb.activation_planes(network, some, self._one(), steps=steps, progress=self.progress)
 
     @result
@@ -154,11 +161,8 @@ class SelfConsistency(Study):
         (attack,) = npb.sweep(self.settings["attack"], eps=[self.middle]).items()
         return dict([attack])
 
-    def _test(self, data: str) -> Data:
-        return npb.data.load(data, limit=self.settings["limits"][1])
-
-    def _some(self) -> Data:
-        return npb.data.load(self.first, limit=self.settings["seen"])
+    def _test(self, data: str, limit: int | None = None) -> Data:
+        return npb.data.load(data, limit=limit or self.settings["limits"][1])
 
     def _network(self, data: str, name: str) -> nn.Module:
         """The network of that name, its best epoch by validation loss; SCA is the one of as many steps as it has."""
