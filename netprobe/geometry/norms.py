@@ -12,7 +12,7 @@ from netprobe.geometry.linearised import LocalMap
 from netprobe.outputs import widened
 from netprobe.perturb.geometry import unit
 from netprobe.perturb.randomness import ImageGenerator, normal
-from netprobe.weights.lanczos import Bidiagonalisation
+from netprobe.weights.bidiagonal import Bidiagonalisation, random_start
 
 TOGETHER = 8
 """Vectors at a time."""
@@ -79,7 +79,8 @@ def operator_norm(j: LocalMap, tolerance: float, seed: int) -> Norm:
     Some singular value is no farther from the value than the error, which is the residual; nearly always it is the
     largest, and then the value is below it by much less. NaN where 200 steps were not enough.
     """
-    run = Bidiagonalisation(_Operator(j), len(j.a), seed)
+    operator = _Operator(j)
+    run = Bidiagonalisation(operator, random_start(operator, len(j.a), 1, seed))
     for step in range(1, MOST_STEPS + 1):
         run.step()
         if step % EVERY == 0 or step == min(j.units, j.values):

@@ -201,8 +201,8 @@ PER_LAYER: dict[str, tuple[Callable[[Solved, ConvOperator], float], str, str, st
         lambda solved, _: solved.norm_upper,
         "upper bound of the operator norm",
         "1",
-        "certified: the value and its error for methods that give all values; else the smaller of the norm of the "
-        "periodic convolution of which the operator is a submatrix, and kernel_bound",
+        "certified: the value and its error for methods that give all values; else the norm of the periodic "
+        "convolution of which a zero-padded operator is a submatrix, or kernel_bound of one that is periodic itself",
     ),
     "frobenius": (
         lambda _, operator: operator.frobenius,

@@ -106,9 +106,8 @@ class Symbol:
         """A(w), (frequency, group, C_out, alias * C_in)."""
         index = (frequencies.index[:, None] + self.aliases).flatten(0, 1)
         cos, sin = self._phases(index, self.offsets)
-        real = frequencies.real and len(self.aliases) == 1
-        phases = cos if real else torch.complex(cos, -sin)
-        blocks = (phases / math.sqrt(len(self.aliases))) @ self.taps.flatten(1).to(phases.dtype)
+        real, taps = frequencies.real and len(self.aliases) == 1, self.taps.flatten(1) / math.sqrt(len(self.aliases))
+        blocks = cos @ taps if real else torch.complex(cos @ taps, -sin @ taps)
         blocks = blocks.reshape(len(frequencies.index), len(self.aliases), *self.taps.shape[1:])
         return blocks.permute(0, 2, 3, 1, 4).flatten(3)
 
@@ -140,7 +139,7 @@ class Symbol:
         aliases = len(self.aliases)
         if rows > aliases * columns:  # the smaller side is that of the inputs, where aliases do not add up
             return False
-        directly = 8 * rows * aliases * columns * (rows + len(self.taps) / 2) * frequencies
+        directly = 4 * rows * aliases * columns * (rows + len(self.taps)) * frequencies
         pairs = sum(map(len, self._pairs.values()))
         return 2 * rows * rows * (pairs * columns + 4 * len(self._pairs) * frequencies) < directly
 

@@ -3,7 +3,8 @@
 Golub-Kahan bidiagonalisation started at a random unit vector v gives, after m steps, an m x m bidiagonal matrix whose
 singular values theta_j and squared first components tau_j of its right singular vectors are a Gauss quadrature of the
 spectral measure of v; the mean over v is the distribution of singular values (Golub and Meurant 1994; Ubaru, Chen and
-Saad 2017). All start vectors run as one batch of convolutions.
+Saad 2017). All start vectors run as one block, and so as one batch of convolutions: what block Lanczos finds of the
+operator, a band matrix, gives every vector's own quadrature, and the norm sooner than vectors by themselves.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.linalg
-import torch
-from torch import Tensor
 
+from netprobe.weights.bidiagonal import ROUNDING, Bidiagonalisation, random_start
 from netprobe.weights.operators import ConvOperator
 from netprobe.weights.singular_values import SingularValues, distance
 
@@ -26,18 +25,11 @@ ATOM = 6
 """Times the weight of its neighbours that makes a node a value of its own; where the distribution is smooth they differ
 by at most 4, at an edge."""
 
-ROUNDING = 1e-6
-"""Least error that is claimed, over the largest value; also how near nodes are copies of one value."""
-
 STEPS = 40
 MOST_STEPS = 400
 
-NORM_RESIDUAL = 1e-5
-"""Residual over the norm at which some singular value is surely as near as 1e-5."""
-
-AGREEMENT = 2e-6
-"""How near the largest nodes of all start vectors must be to one another to be believed at three times that residual,
-where their error, the square of the residual over the gap to the next value, is small but for very close values."""
+NORM_ERROR = 1e-5
+"""Of the norm, over itself."""
 
 
 def probes_for(count: int) -> int:
@@ -66,114 +58,83 @@ def lanczos_values(
     Runs in the precision and on the device of the operator's weight, through convolutions alone. Memory: four batches
     of start vectors.
     """
-    run = Bidiagonalisation(operator, probes or probes_for(operator.count), seed)
-    for _ in range(min(steps, operator.count)):
-        run.step()
-        if advance:
-            advance(1)
-    nodes = run.nodes()
-    found = distribution(nodes, operator)
-    error = distance(found, distribution(run.nodes(max(1, len(run.alpha) // 2)), operator)) + 2 * _scatter(found, run)
-    largest = _norm(run, advance) if norm else float(nodes[0].max())
+    probes = min(probes or probes_for(operator.count), operator.count)
+    run = Bidiagonalisation(operator, random_start(operator, 1, probes, seed))
+    steps = min(steps, operator.count)
+    _go_on(run, steps, advance)
+    b = run.matrix()[0]
+    found = distribution(quadratures(b, probes, steps), operator)
+    coarse = distribution(quadratures(b, probes, max(1, steps // 2)), operator)
+    error = distance(found, coarse) + 2 * _scatter(found, probes)
+    largest = _norm(run, advance) if norm else float(run.largest()[0][0])
     values = np.minimum(found.values, largest)
     values[0] = largest
     return SingularValues(values, found.multiplicity, "lanczos", max(error / largest, ROUNDING) if largest else 0.0)
 
 
-class Bidiagonalisation:
-    """Golub-Kahan-Lanczos of random start vectors, without reorthogonalisation.
+def _go_on(run: Bidiagonalisation, steps: int, advance: Callable[[float], None] | None) -> None:
+    for _ in range(steps):
+        run.step()
+        if advance:
+            advance(1)
 
-    Starts on the smaller side, so that the measure is that of all singular values. Losing orthogonality repeats nodes
-    and shares their weight among the copies; the distribution is not hurt, while keeping it would cost 3 to 10 times as
-    much. `alpha` and `beta` are lists of (probe,) tensors, a step each.
+
+def quadratures(b: np.ndarray, probes: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes of the Gauss quadrature of every start vector after `steps`, ascending, and their weights, (probe, node).
+
+    The bidiagonalisation of B from one of its first unit vectors is that of A from the start vector.
     """
-
-    def __init__(self, operator: ConvOperator, probes: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)  # on the CPU, so that the device makes no difference
-        start = torch.randn(probes, *operator.small_shape, generator=generator, dtype=operator.weight.dtype)
-        self.operator = operator
-        self.v, _ = _normalised(start.to(operator.weight.device), 0.0)
-        self.u: Tensor | None = None
-        self.alpha: list[Tensor] = []
-        self.beta: list[Tensor] = []
-
-    def step(self) -> None:
-        """One convolution there and one back."""
-        u = self.operator.forward(self.v)
-        if self.u is not None:
-            u = u.sub_(self.u.mul_(_along(self.beta[-1], u)))
-        self.u, alpha = _normalised(u, self._noise)
-        self.alpha.append(alpha)
-        v = self.operator.backward(self.u).sub_(self.v.mul_(_along(alpha, self.v)))
-        self.v, beta = _normalised(v, self._noise)
-        self.beta.append(beta)
-
-    @property
-    def _noise(self) -> Tensor | float:
-        """Lengths that are mere rounding, of each probe: the Krylov space is exhausted there."""
-        return 8 * torch.finfo(self.v.dtype).eps * self.alpha[0] if self.alpha else 0.0
-
-    def nodes(self, steps: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes of the Gauss quadratures after `steps`, ascending, and their weights, each (probe, node)."""
-        alpha, beta = (torch.stack(part[:steps]).double().cpu().numpy() for part in (self.alpha, self.beta))
-        m = np.arange(len(alpha))
-        bidiagonal = np.zeros((alpha.shape[1], len(m), len(m)))
-        bidiagonal[:, m, m], bidiagonal[:, m[:-1], m[1:]] = alpha.T, beta[:-1].T
-        _, theta, right = np.linalg.svd(bidiagonal)
-        return theta[:, ::-1], np.square(right[:, ::-1, 0])
-
-    def largest(self) -> tuple[np.ndarray, np.ndarray]:
-        """Largest node of every probe and |A^T u - theta v|: some singular value is as near to it as that.
-
-        From the last components of the leading eigenvectors of B B^T. A copy of the largest that is about to appear
-        comes with a large residual of its own: among nodes that are the same up to rounding the smallest counts.
-        """
-        alpha, beta = (torch.stack(part).double().cpu().numpy().T for part in (self.alpha, self.beta))
-        found = [_top(a, b) for a, b in zip(alpha, beta, strict=True)]
-        return np.array([theta for theta, _ in found]), np.array([residual for _, residual in found])
+    bidiagonal, rounding = np.zeros((probes, steps, steps)), 1e-14 * np.abs(b).max()
+    v, u, beta = np.eye(probes, len(b)), 0.0, 0.0
+    for k in range(steps):
+        u, alpha = _unit(v @ b.T - beta * u, rounding)
+        v, beta = _unit(u @ b - alpha * v, rounding)
+        bidiagonal[:, k, k : k + 2] = np.hstack([alpha, beta])[:, : steps - k]
+    _, theta, right = np.linalg.svd(bidiagonal)
+    return theta[:, ::-1], np.square(right[:, ::-1, 0])
 
 
-def _top(alpha: np.ndarray, beta: np.ndarray) -> tuple[float, float]:
-    """Largest singular value of one bidiagonal matrix and its residual."""
-    diagonal = alpha**2 + np.append(beta[:-1] ** 2, 0)
-    few = (max(0, len(alpha) - 4), len(alpha) - 1)
-    squares, left = scipy.linalg.eigh_tridiagonal(diagonal, beta[:-1] * alpha[1:], select="i", select_range=few)
-    same = squares >= squares[-1] * (1 - 2 * ROUNDING)
-    return float(np.sqrt(max(squares[-1], 0))), float(np.abs(left[-1, same]).min() * beta[-1])
+def _unit(rows: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray]:
+    """Every row over its length, and the lengths; zeros where that is mere rounding."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    length = np.where(length > rounding, length, 0.0)
+    return rows / np.where(length > 0, length, np.inf), length
 
 
 def _norm(run: Bidiagonalisation, advance: Callable[[float], None] | None) -> float:
-    """The largest singular value: steps go on until it has a small residual in the run of every start vector.
+    """The largest singular value: steps go on until it is right to NORM_ERROR.
 
-    Every one, because a start vector that hardly contains the largest value finds the second first. Further steps
-    only add copies of what is known, so rounding cannot raise the value by more than a few 1e-7.
+    Further steps only add copies of what is known, so rounding cannot raise the value by more than a few 1e-7.
     """
-    theta, residual = run.largest()
-    while not _settled(theta, residual) and len(run.alpha) < MOST_STEPS:
-        for _ in range(5):
-            run.step()
-            if advance:
-                advance(1)
-        theta, residual = run.largest()
-    return float(theta.max())
+    theta, error = _largest(run)
+    while error > NORM_ERROR and len(run.alpha) < MOST_STEPS:
+        _go_on(run, 5, advance)
+        theta, error = _largest(run)
+    return theta
 
 
-def _settled(theta: np.ndarray, residual: np.ndarray) -> bool:
-    agree = len(theta) > 1 and np.ptp(theta) <= AGREEMENT * theta.max()
-    return bool((residual <= (3 if agree else 1) * NORM_RESIDUAL * theta).all())
+def _largest(run: Bidiagonalisation) -> tuple[float, float]:
+    """The largest singular value of B and how far it may be below the operator's, over itself.
+
+    With j singular pairs of B, residuals R and a gap eta between theta_1^2 and the other eigenvalues of A^T A, the
+    largest eigenvalue is above theta_1^2 by at most 2 r^2 / (eta + sqrt(eta^2 + 4 r^2)), r = ||Theta R||_2 (Li and Li
+    2005). The gap is taken to the next singular value of B, and j is what gives the least.
+    """
+    theta, residual = (part[0] for part in run.leading(2 * run.v.shape[1] + 2))
+    theta, residual = _distinct(theta, residual)
+    square, moved = theta**2, theta[:, None] * residual
+    r = np.array([np.linalg.norm(moved[:j], 2) for j in range(1, len(theta) + 1)])
+    eta = square[0] - np.append(square[1:], square[0])
+    above = 2 * r**2 / np.maximum(eta + np.hypot(eta, 2 * r), np.finfo(float).tiny)
+    return float(theta[0]), float(above.min() / max(2 * square[0], np.finfo(float).tiny))
 
 
-def _along(scale: Tensor, vectors: Tensor) -> Tensor:
-    """One number a vector, shaped to scale them."""
-    return scale.to(vectors).reshape(-1, *[1] * (vectors.ndim - 1))
-
-
-def _normalised(vectors: Tensor, noise: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Unit vectors and their former lengths; those not longer than `noise` become zero."""
-    length = torch.linalg.vector_norm(vectors.flatten(1), dim=1)
-    length = torch.where(length > noise, length, 0.0)
-    inverse = torch.where(length > 0, 1 / length, 0.0)
-    return vectors.mul_(_along(inverse, vectors)), length
+def _distinct(theta: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without copies of a value, of which the one with the shortest residual is kept."""
+    value = np.cumsum(-np.diff(theta, prepend=theta[0]) > ROUNDING * theta[0])
+    order = np.lexsort((np.linalg.norm(residual, axis=1), value))
+    first = order[np.unique(value, return_index=True)[1]]
+    return theta[first], residual[first]
 
 
 def distribution(nodes: tuple[np.ndarray, np.ndarray], operator: ConvOperator) -> SingularValues:
@@ -217,8 +178,8 @@ def _matched(theta: np.ndarray, weights: np.ndarray, energy: float) -> np.ndarra
     return tilted / tilted.sum(axis=1, keepdims=True)
 
 
-def _scatter(found: SingularValues, run: Bidiagonalisation) -> float:
+def _scatter(found: SingularValues, probes: int) -> float:
     """Standard deviation over start vectors of the cumulative distribution, integrated over the values."""
     share = np.arange(1, RESOLUTION) / RESOLUTION
-    deviation = np.sqrt(2 * share * (1 - share) / ((found.count + 2) * len(run.alpha[0])))
+    deviation = np.sqrt(2 * share * (1 - share) / ((found.count + 2) * probes))
     return float(deviation @ -np.diff(found.values))

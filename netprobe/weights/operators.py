@@ -184,7 +184,7 @@ class ConvOperator:
             return (self.weight.shape[1] * self.groups, *self.input_size)
         return (self.weight.shape[0], *self.output_size)
 
-    @property
+    @cached_property
     def frobenius(self) -> float:
         """||A||_F, analytic: every tap counts as often as it reads an input rather than padding."""
         weight = self.weight.detach().cpu().double()

@@ -138,17 +138,16 @@ def _by_lanczos(operator: ConvOperator, settings: SpectrumSettings, advance: Adv
 def _bounded(
     operator: ConvOperator, settings: SpectrumSettings, advance: Advance | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Bounds of the norm, of the leading values, and at `LEVELS`: the better of interlacing and the kernel's norm."""
-    k, limit = settings.leading, operator.kernel_bound
-    if not settings.bounds:
-        return np.nan, np.full(k, np.nan), np.full(len(LEVELS), np.nan)
-    if operator.circular:
+    """Bounds of the norm, of the leading values, and at `LEVELS`.
+
+    Of a zero-padded convolution by interlacing. The norm of the periodic one is at most `kernel_bound`, so that this,
+    the bound of a periodic operator, has nothing to add there.
+    """
+    k = settings.leading
+    if not settings.bounds or operator.circular:
+        limit = operator.kernel_bound if settings.bounds else np.nan
         return limit, np.full(k, limit), np.full(len(LEVELS), limit)
     bounds = upper_bounds(operator, settings.threads, _scaled(advance, 0.3 / np.prod(operator.output_size)))
-    leading = np.minimum(bounds.leading(k), limit)
+    leading = bounds.leading(k)
     leading[operator.count :] = np.nan
-    return (
-        min(bounds.largest, limit),
-        leading,
-        np.minimum(bounds.ranked(np.floor(LEVELS * (operator.count - 1))), limit),
-    )
+    return bounds.largest, leading, bounds.ranked(np.floor(LEVELS * (operator.count - 1)))
