@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,19 +101,21 @@ def _cell(evaluation: xr.DataTree, condition: str, number: float | None) -> str:
 
 
 def settings_of(results: xr.DataTree) -> list[str]:
-    """How many images, and every attack."""
-    provenance = json.loads(results.attrs["provenance"])
+    """How many images, and every attack; those of the same settings on one line."""
+    provenance, named = json.loads(results.attrs["provenance"]), defaultdict(list)
+    for name, each in provenance["perturbations"].items():
+        named[_attack(each)].append(name)
     lines = [f"{provenance['data']['name']}, {provenance['data']['samples']:,} images"]
-    return lines + [_attack(name, each) for name, each in provenance["perturbations"].items()]
+    return lines + [f"{', '.join(names)}: {settings}" for settings, names in named.items()]
 
 
-def _attack(name: str, about: Mapping) -> str:
+def _attack(about: Mapping) -> str:
     if "surrogate" in about:
-        return f"{name}: {about['attack']}, made on another network"
+        return f"{about['attack']}, made on another network"
     shown = [f"{key}={_short(about[key])}" for key in KEPT if key in about]
     if "backward" in about:
         shown.append(f"backward passes: {about['backward'] or 'all declared'}")
-    return f"{name}: {', '.join(shown)}"
+    return ", ".join(shown)
 
 
 def _short(value: object) -> object:
