@@ -28,6 +28,8 @@ NARROW = {"stem": 7, "width": 16}
 NOTHING = "similarity:coupling=0,pairs=1"
 """Plain training, with a look at how alike images are found."""
 ABOUT_1 = "similarity:coupling=1,pairs=8,seed={seed}"
+SAMPLES = "images={root}/imagenet-samples,split=all,size=36"
+"""One image of each class of ImageNet."""
 SHORT = {"precision": "bfloat16", "milestones": (1, 2, 3)}
 PHOTOGRAPHS = {
     "data": {"what": "cifar10-jpeg"},
@@ -126,6 +128,12 @@ class Similarity(Study):
                     "data": {"what": "cifar10-jpeg", "channels": 1},
                     "ways": {PLAIN: NOTHING, REGULARISED: ABOUT_1, "low": f"{ABOUT_1},kept=low"},
                 },
+                IMAGES: PHOTOGRAPHS
+                | {
+                    "data": {"what": "cifar10-jpeg", "channels": 1},
+                    "ways": {PLAIN: NOTHING, "cifar10-jpeg": ABOUT_1, "ImageNet": f"{ABOUT_1},{SAMPLES}"},
+                },
+                COLOUR: PHOTOGRAPHS | {"ways": {PLAIN: NOTHING, "cifar10-jpeg": ABOUT_1}},
                 "mnist": STROKES | {"data": {"what": "mnist"}, "ways": couplings(4, 0.4, threshold=0.2)},
                 "fashion-mnist": STROKES | {"data": {"what": "fashion-mnist"}, "ways": couplings(10, 1, threshold=0.8)},
             },
