@@ -136,7 +136,9 @@ class Smoothness(Study):
     def measured(self, name: str, seed: str) -> xr.DataTree:
         """Accuracy, distances, norms of Jacobians, and spectra of a network; no values of single test images."""
         how = {each: self.settings[each] for each in ("walked", "blocks", "strengths")} | self.settings["training"]
-        found = of_network(name, int(seed), self._train(), self._test(), self._networks_kept, progress=self.progress, **how)
+        found = of_network(
+            name, int(seed), self._train(), self._test(), self._networks_kept, progress=self.progress, **how
+        )
         groups = {node.path: node.to_dataset() for node in found.subtree if node.has_data}
         return stamped(groups | {"/accuracy": groups["/accuracy"].drop_dims("image")}, provenance(found))
 
