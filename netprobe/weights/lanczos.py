@@ -73,6 +73,7 @@ def lanczos_values(
 
 
 def _go_on(run: Bidiagonalisation, steps: int, advance: Callable[[float], None] | None) -> None:
+    """That many more steps."""
     for _ in range(steps):
         run.step()
         if advance:
@@ -118,13 +119,15 @@ def _largest(run: Bidiagonalisation) -> tuple[float, float]:
 
     With j singular pairs of B, residuals R and a gap eta between theta_1^2 and the other eigenvalues of A^T A, the
     largest eigenvalue is above theta_1^2 by at most 2 r^2 / (eta + sqrt(eta^2 + 4 r^2)), r = ||Theta R||_2 (Li and Li
-    2005). The gap is taken to the next singular value of B, and j is what gives the least.
+    2005). The gap is taken to the next singular value of B, and j is what gives the least. Behind a single start vector
+    a value could hide that is near the largest: there is no gap to rely on, and the bound is r.
     """
-    theta, residual = (part[0] for part in run.leading(2 * run.v.shape[1] + 2))
+    block = run.v.shape[1]
+    theta, residual = (part[0] for part in run.leading(2 * block + 2))
     theta, residual = _distinct(theta, residual)
     square, moved = theta**2, theta[:, None] * residual
     r = np.array([np.linalg.norm(moved[:j], 2) for j in range(1, len(theta) + 1)])
-    eta = square[0] - np.append(square[1:], square[0])
+    eta = square[0] - np.append(square[1:], square[0]) if block > 1 else np.zeros(len(square))
     above = 2 * r**2 / np.maximum(eta + np.hypot(eta, 2 * r), np.finfo(float).tiny)
     return float(theta[0]), float(above.min() / max(2 * square[0], np.finfo(float).tiny))
 
