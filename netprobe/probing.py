@@ -165,7 +165,8 @@ def named_perturbations(given: Any, metrics: Sequence[Metric]) -> dict[str, Call
         raise NetprobeError("'clean' names the unperturbed images; give that perturbation another name")
     if not named:
         comparing = ", ".join(metric.name for metric in metrics if metric.needs_perturbation)
-        raise NetprobeError("no perturbations given" + (f", and {comparing} compare with one" if comparing else ""))
+        needed = f" (needed by {comparing})" if comparing else ""
+        raise NetprobeError(f"no perturbations given{needed}: name one, such as {{'noise': 'gaussian:std=0.1'}}")
     return named
 
 

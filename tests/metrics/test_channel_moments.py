@@ -60,7 +60,7 @@ def test_clean_images_alone_are_one_condition(model):
 
 
 def test_what_compares_needs_something_to_compare_with(model):
-    with pytest.raises(NetprobeError, match="no perturbations given, and psr compare with one"):
+    with pytest.raises(NetprobeError, match=r"no perturbations given \(needed by psr\): name one"):
         npb.probe(model, images(N), None, "channel_moments,psr", **QUIET)
 
 
