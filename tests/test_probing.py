@@ -64,7 +64,7 @@ def test_models_are_probed_in_eval_mode():
             return nn.functional.dropout(super().forward(x), training=self.training)
 
     trained, evaluated = probe(seeded(Noisy).train()), probe(seeded(Noisy).eval())
-    assert_same(trained, evaluated)
+    assert_same(trained, evaluated, rtol=1e-6)  # as below, not bit for bit
 
 
 def test_logits_may_be_wrapped():
