@@ -66,9 +66,10 @@ DIGITS = {
     "black_box": {"parts": ("noise", "transfer"), "points": 4},
 }
 BRIEF = DIGITS | {
-    "limits": (200, 30),
-    "recipe": DIGITS["recipe"] | {"epochs": 2},
-    "black_box": DIGITS["black_box"] | {"points": 2},
+    "limits": (100, 20),
+    "recipe": DIGITS["recipe"] | {"epochs": 1},
+    "black_box": DIGITS["black_box"] | {"points": 3},
+    "boundary": {"steps": 10, "repeats": 2, "images": 4, "long": None},
 }
 ON_CIFAR = "similarity:coupling=10,threshold=0.8"
 IMAGENET = "images=imagenet,size=48"
@@ -173,7 +174,8 @@ class Similarity(Study):
     @result
     def boundary(self, variant: str) -> xr.DataTree:
         """Likewise distances that the Boundary attack finds in few steps, and in many."""
-        steps, repeats, images, long = self.settings["boundary"].values()
+        about = self._variant(variant).get("boundary", self.settings["boundary"])
+        steps, repeats, images, long = about.values()
         named = {f"boundary {steps} steps-{n}": _boundary(steps) for n in range(1, repeats + 1)}
         named |= {f"boundary {long} steps": _boundary(long)} if long else {}
         return npb.over_seeds(self._evaluated(variant, self._test(variant, images), named))
