@@ -67,7 +67,7 @@ DIGITS = {
 }
 BRIEF = DIGITS | {
     "limits": (100, 20),
-    "recipe": DIGITS["recipe"] | {"epochs": 1},
+    "recipe": DIGITS["recipe"] | {"epochs": 4},
     "black_box": DIGITS["black_box"] | {"points": 3},
     "boundary": {"steps": 10, "repeats": 2, "images": 4, "long": None},
 }
