@@ -101,7 +101,7 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(forking, tmp_path):
     forking.start(whole)
     assert forking.end() == 0
     rng = random.Random(0)
-    moments = [0] + sorted(rng.sample(range(1, units(whole) * 3 // 4), KILLS - 1))
+    moments = [0, *sorted(rng.sample(range(1, units(whole) * 3 // 4), KILLS - 1))]
     for moment in moments:
         child = forking.start(killed)
         wait_for(moment, killed)
