@@ -145,6 +145,12 @@ def estimate(value: float, low: float, high: float) -> str:
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
+def conditions(results: xr.DataTree) -> list[str]:
+    """Under what all networks of an evaluation were evaluated: "clean" first, then the attacks."""
+    (name, *_) = evaluated(results)
+    return list(map(str, results[name]["evaluation"]["condition"].values))
+
+
 def rows(
     trees: Iterable[xr.DataTree], shown: Sequence[str], paper: Mapping[str, tuple[float | None, ...]]
 ) -> list[str]:

@@ -25,7 +25,7 @@ import click
 import numpy as np
 import published
 import xarray as xr
-from studies.sca import MLP, SelfConsistency, perceptron
+from studies.sca import EPS, LOW, MLP, SelfConsistency, perceptron
 from torch import nn
 
 import netprobe as npb
@@ -36,9 +36,6 @@ from netprobe.defenses.sca.defense import PUBLISHED
 from netprobe.gallery import Table
 from netprobe.training.initial import initial
 from netprobe.uncertainty import wilson
-
-EPS = {"image": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2), "waveform": (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3)}
-LOW = {"image": 0, "waveform": -1}
 
 
 @click.command(help=as_help(__doc__))
@@ -60,7 +57,7 @@ def main(data, length, limit, train_limit, correlated, steps, seeds, attack_step
     test = npb.data.load(data, limit=limit, length=length)
     kinds = [MLP, *dict.fromkeys(f"T={each}" for each in (0, *whole_numbers(steps, "--steps", "16 or 1,2,4,8,16")))]
     networks = {f"{kind} {seed}": trained(kind, seed, train, out=out, **how) for seed in range(seeds) for kind in kinds}
-    attacks = npb.sweep(f"apgd:steps={attack_steps},low={LOW[test.kind]}", eps=EPS[test.kind])
+    attacks = npb.sweep(f"apgd:steps={attack_steps}{LOW[test.kind]}", eps=EPS[test.kind])
     results = npb.evaluate(networks, test, attacks, folder=out, doubts=False, batch_size=batch_size)
     npb.save_results(results, out / "results.nc")
     some = test.select(range(min(correlated, len(test))))
@@ -122,7 +119,8 @@ def _over_seeds(values: np.ndarray) -> str:
 
 def rows(study: SelfConsistency) -> list[str]:
     """Of every data set of the study; no numbers of the work are known."""
-    return [line for data in study.settings["data"] for line in published.rows([study.clean(data)], study.shown, {})]
+    trees = map(study.clean, study.settings["data"])
+    return [line for tree in trees for line in published.rows([tree], published.conditions(tree), {})]
 
 
 TABLE = Table(__file__, __doc__, SelfConsistency, rows)

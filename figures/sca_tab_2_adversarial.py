@@ -13,9 +13,8 @@ from netprobe.gallery import Table
 
 
 def rows(study: SelfConsistency) -> list[str]:
-    return [
-        line for data in study.settings["data"] for line in published.rows([study.adversarial(data)], study.shown, {})
-    ]
+    trees = map(study.adversarial, study.settings["data"])
+    return [line for tree in trees for line in published.rows([tree], published.conditions(tree), {})]
 
 
 TABLE = Table(__file__, __doc__, SelfConsistency, rows)

@@ -19,6 +19,11 @@ from netprobe.training.initial import defended, initial
 
 MLP, SCA, WITHOUT = "MLP", "SCA", "T=0"
 ADVERSARIAL = " adversarial"
+EPS = {"image": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2), "waveform": (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3)}
+"""Published budgets."""
+LOW = {"image": "", "waveform": ",low=-1"}
+"""The setting of attacks that says where inputs begin."""
+TRAINING_EPS = {"image": 0.3, "waveform": 2.5e-4}
 
 
 def perceptron(data: Data, width: int, deep: bool) -> tuple[str, dict[str, Any]]:
@@ -34,7 +39,8 @@ def perceptron(data: Data, width: int, deep: bool) -> tuple[str, dict[str, Any]]
 class SelfConsistency(Study):
     """Networks by data set and name: MLP, SCA, and T=0, the latter without its steps; "MLP adversarial" and so on.
 
-    Of adversarial training the scale says eps and steps; None: there are no such networks.
+    Of adversarial training the scale says eps and steps; None: there are no such networks. Budgets are given by kind of
+    data, image or waveform. Figures other than the tables are of the first data set, whose inputs are images.
     """
 
     name = "sca"
@@ -44,13 +50,13 @@ class SelfConsistency(Study):
             "width": 48,
             "steps": 8,
             "sweep": (1, 2, 4, 8),
-            "eps": (0.05, 0.1, 0.2),
+            "eps": {"image": (0.05, 0.1, 0.2)},
             "middle": 0.1,
             "epochs": 8,
             "batch_size": 64,
             "limits": (None, 100),
             "attack": "apgd:steps=6",
-            "training": {"eps": 0.15, "steps": 2},
+            "training": {"eps": {"image": 0.15}, "steps": 2},
             "seen": 100,
             "settled": 100,
         },
@@ -59,7 +65,7 @@ class SelfConsistency(Study):
             "width": 512,
             "steps": 16,
             "sweep": (),
-            "eps": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2),
+            "eps": EPS,
             "middle": 0.1,
             "epochs": 12,
             "batch_size": 256,
@@ -70,17 +76,17 @@ class SelfConsistency(Study):
             "settled": 100,
         },
         "paper": {
-            "data": ("fashion-mnist", "mnist"),
+            "data": ("fashion-mnist", "mnist", "speech-commands"),
             "width": 2048,
             "steps": 16,
             "sweep": (1, 2, 4, 8, 16),
-            "eps": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2),
+            "eps": EPS,
             "middle": 0.05,
             "epochs": 100,
             "batch_size": 256,
             "limits": (None, None),
             "attack": "apgd:steps=50",
-            "training": {"eps": 0.3, "steps": 7},
+            "training": {"eps": TRAINING_EPS, "steps": 7},
             "seen": 1000,
             "settled": 1000,
         },
@@ -95,11 +101,6 @@ class SelfConsistency(Study):
     def middle(self) -> float:
         """The eps of figures of a single one."""
         return self.settings["middle"]
-
-    @property
-    def shown(self) -> list[str]:
-        """The columns of the tables."""
-        return ["clean", *self._attacks()]
 
     @result
     def clean(self, data: str) -> xr.DataTree:
@@ -128,7 +129,7 @@ class SelfConsistency(Study):
         networks = {name: self._network(self.first, name) for name in names}
         settings = {"sites": "relu*", "preflight": False, "progress": self.progress}
         some = self._test(self.first, self.settings["seen"])
-        found = npb.probe(networks, some, self._attacks(), "correlation", **settings)
+        found = npb.probe(networks, some, self._attacks(some.kind), "correlation", **settings)
         return found.map_over_datasets(lambda each: each.isel(site=[-1]) if "site" in each.dims else each)
 
     @result
@@ -152,10 +153,11 @@ class SelfConsistency(Study):
     def _evaluated(self, data: str, how: str) -> xr.DataTree:
         networks = {name: self._network(data, f"{name}{how}") for name in (MLP, WITHOUT, SCA)}
         settings = {"doubts": False, "preflight": False, "progress": self.progress}
-        return npb.evaluate(networks, self._test(data), self._attacks(), folder=self.folder / "units", **settings)
+        test = self._test(data)
+        return npb.evaluate(networks, test, self._attacks(test.kind), folder=self.folder / "units", **settings)
 
-    def _attacks(self) -> dict[str, Any]:
-        return npb.sweep(self.settings["attack"], eps=self.settings["eps"])
+    def _attacks(self, kind: str) -> dict[str, Any]:
+        return npb.sweep(f"{self.settings['attack']}{LOW[kind]}", eps=self.settings["eps"][kind])
 
     def _one(self) -> dict[str, Any]:
         (attack,) = npb.sweep(self.settings["attack"], eps=[self.middle]).items()
@@ -175,8 +177,8 @@ class SelfConsistency(Study):
         if not how:
             return self.train(f"{data}-{kind}", layer or "natural", network, train, recipe)
         network = defended(network, layer, 0) if layer else network
-        return self.train(f"{data}-{kind}-{how}", self._adversary(), network, train, recipe)
+        return self.train(f"{data}-{kind}-{how}", self._adversary(train.kind), network, train, recipe)
 
-    def _adversary(self) -> str:
-        eps, steps = self.settings["training"].values()
-        return f"pgd-at:eps={eps},step_size={eps / 4:g},steps={steps}"
+    def _adversary(self, kind: str) -> str:
+        eps, steps = self.settings["training"]["eps"][kind], self.settings["training"]["steps"]
+        return f"pgd-at:eps={eps},step_size={eps / 4:g},steps={steps}{LOW[kind]}"
