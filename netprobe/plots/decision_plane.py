@@ -42,7 +42,7 @@ def plot_decision_plane(
         _show(panel, entry.data, values, cmap="magma")
         reach = f"{np.nanmin(values):.2g} to {np.nanmax(values):.2g}"
         box = {"facecolor": "black", "alpha": 0.5, "pad": 1, "linewidth": 0}
-        panel.text(0.04, 0.04, reach, transform=panel.transAxes, fontsize=7, color="white", bbox=box)
+        panel.text(0.04, 0.04, reach, transform=panel.transAxes, fontsize=8, color="white", bbox=box)
     for panel, entry in zip(made[len(normed) :], every, strict=True):
         _decisions(panel, entry.data)
     data = every[0].data

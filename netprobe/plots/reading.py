@@ -19,7 +19,7 @@ OF_EVALUATION = (
     *("corruptions", "frequency_gains", "landscape"),
 )
 # What `npb.fit`, `npb.training.partial.sweep` and the analyses of defenses give.
-OF_TRAINING = ("history", "partial", "polarization", "firing", "prototypes", "settling", "lateral")
+OF_TRAINING = ("history", "partial", "polarization", "atoms", "code", "firing", "prototypes", "settling", "lateral")
 OF_REPRESENTATIONS = ("similarity", "rsa", "cka_matrix")  # what `netprobe similarity` gives
 OF_GEOMETRY = ("jacobian", "distances", "units", "plane")  # what `netprobe.geometry` gives
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives

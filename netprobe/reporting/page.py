@@ -125,6 +125,8 @@ CALLS = {
     "history": "npb.fit(...)",
     "partial": "npb.training.partial.sweep(...)",
     "polarization": "npb.polarization(...)",
+    "atoms": "npb.dictionary_atoms(...)",
+    "code": "npb.code_steps(...)",
     "firing": "npb.defenses.hah.firing(...)",
     "settling": "npb.settling(...)",
     "lateral": "npb.lateral_map(...)",
