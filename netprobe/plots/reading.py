@@ -64,7 +64,7 @@ DRAWN = {
     "worst_case": ("worst_accuracy",),
 }
 
-_GIVEN_BY = {
+GIVEN_BY = {
     **dict.fromkeys(OF_EVALUATION, "evaluate"),
     "landscape": "loss_landscape",
     **dict.fromkeys(OF_TRAINING, "fit"),
@@ -86,6 +86,7 @@ _GIVEN_BY = {
     "plane": "decision_plane",
     **dict.fromkeys(OF_WEIGHTS, "weights.analyse"),
 }
+"""The function of netprobe that measures a metric, if not the probe."""
 
 
 MANY = 16  # conditions that a reader takes in one by one
@@ -151,8 +152,8 @@ def _require(metric: str, wanted: Sequence[str], having: Sequence[str], results:
         return
     there = sorted({metric for name in models_of(results) for metric in results[name].children})
     remedy = f"probe again with metrics=[..., {metric!r}]"
-    if metric in _GIVEN_BY:
-        remedy = f"add it with npb.{_GIVEN_BY[metric]}"
+    if metric in GIVEN_BY:
+        remedy = f"add it with npb.{GIVEN_BY[metric]}"
     narrower = f" or draw only models={having}" if having else ""
     raise NetprobeError(
         f"these results have no {metric!r} for {', '.join(map(repr, lacking)) or 'any model'} "

@@ -18,6 +18,7 @@ from netprobe.errors import NetprobeError
 from netprobe.groups import DOUBTS, PREFLIGHT
 from netprobe.plots.drawing import look, style
 from netprobe.plots.reading import (
+    GIVEN_BY,
     OF_EVALUATION,
     OF_GEOMETRY,
     OF_REPRESENTATIONS,
@@ -120,25 +121,10 @@ def _absent(results: xr.DataTree) -> dict[str, list[str]]:
     return absent
 
 
-CALLS = {
-    "landscape": "npb.loss_landscape(...)",
-    "history": "npb.fit(...)",
-    "partial": "npb.training.partial.sweep(...)",
-    "polarization": "npb.polarization(...)",
-    "atoms": "npb.dictionary_atoms(...)",
-    "code": "npb.code_steps(...)",
-    "firing": "npb.defenses.hah.firing(...)",
-    "settling": "npb.settling(...)",
-    "lateral": "npb.lateral_map(...)",
-    "prototypes": "npb.prototypes(...)",
-    "similarity": "npb.similarity_matrices(...)",
-    "rsa": "npb.rsa(...)",
-    "cka_matrix": "npb.cka_matrix(...)",
-    **dict.fromkeys(OF_GEOMETRY, "npb.geometry.analyse(...)"),
-    **{metric: "npb.evaluate(...)" for metric in OF_EVALUATION if metric != "landscape"},
-    **dict.fromkeys(OF_WEIGHTS, "npb.weights.analyse(...)"),
-}
-"""What measures a metric, if not the probe."""
+CALLS = {metric: f"npb.{call}(...)" for metric, call in GIVEN_BY.items()} | dict.fromkeys(
+    OF_GEOMETRY, "npb.geometry.analyse(...)"
+)
+"""What measures a metric, if not the probe; the page has all of geometry or nothing."""
 
 
 def _call(metric: str) -> str:
