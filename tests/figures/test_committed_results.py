@@ -12,7 +12,7 @@ from netprobe.store import open_results
 FIGURES = Path(__file__).parents[2] / "figures"
 RESULTS = FIGURES / "results"
 FILES = sorted(RESULTS.glob("*/*.nc"))
-PLACE = re.compile(r"/home/|/root/|/Users/|/tmp/|[A-Za-z]:\\\\|\"[/~]")
+PLACE = re.compile(r"/(?:home|root|Users|tmp)/|[A-Za-z]:\\\\|\"[/~]")
 """How absolute paths begin, by themselves or as strings in JSON."""
 LARGEST = 1_000_000
 """Bytes of a file."""
