@@ -112,7 +112,6 @@ def _statistics(x, norms_out, hoyer_out, norms, largest, sparsity, first, last):
     conditions, _, locations, channels = x.shape
     step = max(1, PIECE // channels)
     absolute, squared = np.empty(step, np.float32), np.empty(step, np.float32)
-    difference = np.empty(max(1, step * channels * norms), np.float32)
     bits, found = np.zeros(conditions, np.int32), np.empty((conditions, 4))
     for image in range(first, last):
         bits[:], found[:] = 0, 0
@@ -127,15 +126,16 @@ def _statistics(x, norms_out, hoyer_out, norms, largest, sparsity, first, last):
                     found[condition, 2] += ratios
                     found[condition, 3] += live
                 if norms:
-                    flat = piece.reshape(-1)
+                    flat, top = piece.reshape(-1), np.int32(0)
                     if condition:
-                        flat, a, q = _change(flat, clean.reshape(-1), difference)
+                        a, q, top = _change(flat, clean.reshape(-1), largest)
                     elif not sparsity:  # else the sums over rows have told
                         a, q = _sums(flat)
+                    if largest and not condition:
+                        top = _largest_bits(flat.view(np.int32))
                     found[condition, 0] += a
                     found[condition, 1] += q
-                    if largest:
-                        bits[condition] = max(bits[condition], _largest_bits(flat.view(np.int32)))
+                    bits[condition] = max(bits[condition], top)
         for condition in range(conditions):
             if norms:
                 norms_out[image, condition, 0] = found[condition, 0]
@@ -206,14 +206,13 @@ def _sums(x):
 
 
 @compiled
-def _change(x, y, out):
-    """x - y, kept in `out`, and its sums."""
-    a, q = _subtract(x, y, out)
-    difference = out[: len(x)]
+def _change(x, y, largest):
+    """sum |x - y|, sum (x - y)^2, and if asked the bits of the largest |x - y|, else 0."""
+    a, q, top = _change_and_largest(x, y) if largest else _change_in_float32(x, y)
     if TINY < q < HUGE:
-        return difference, np.float64(a), np.float64(q)
-    a, q = _sums_in_float64(difference)
-    return difference, a, q
+        return np.float64(a), np.float64(q), top
+    a, q = _sums_in_float64(x - y)
+    return a, q, top
 
 
 @compiled(fastmath=SUMS)
@@ -236,15 +235,26 @@ def _sums_in_float64(x):
 
 
 @compiled(fastmath=SUMS)
-def _subtract(x, y, out):
-    """Write x - y to `out`; sum |x - y| and sum (x - y)^2, taken on the way."""
+def _change_in_float32(x, y):
     absolute = squared = np.float32(0)
     for i in range(len(x)):
         difference = x[i] - y[i]
-        out[i] = difference
         absolute += abs(difference)
         squared += difference * difference
-    return absolute, squared
+    return absolute, squared, np.int32(0)
+
+
+@compiled(fastmath=SUMS)
+def _change_and_largest(x, y):
+    """As `_change_in_float32`, and the bits of the largest, as in `_largest_bits`, in the same loop."""
+    absolute = squared = np.float32(0)
+    largest = np.int32(0)
+    for i in range(len(x)):
+        difference = np.float32(x[i] - y[i])
+        absolute += abs(difference)
+        squared += difference * difference
+        largest = max(largest, difference.view(np.int32) & np.int32(0x7FFFFFFF))
+    return absolute, squared, largest
 
 
 @compiled
