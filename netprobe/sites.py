@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from netprobe.errors import NetprobeError
 from netprobe.guard import undisturbed
@@ -60,7 +59,7 @@ class Site:
     channel_axis: int
     order: int
     parameters: int
-    macs: int
+    macs: int | None
     leaf: bool
     lineage: frozenset[str] = field(repr=False)
 
@@ -124,13 +123,8 @@ def _named(value: object) -> list[tuple[tuple[str, ...], Tensor]]:
 
 @contextlib.contextmanager
 def _hooked(model: nn.Module, paths: set[str], callback: Callable[[str, int, str, object], None]) -> Iterator[None]:
-    """Call `callback(path, call, where, value)` for what enters and leaves the modules at `paths`.
-
-    Torch's fused attention path is off meanwhile: it would bypass the very modules that are listened to.
-    """
+    """Call `callback(path, call, where, value)` for what enters and leaves the modules at `paths`."""
     calls: Counter[str] = Counter()
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     handles = [model.register_forward_pre_hook(lambda *_: calls.clear(), prepend=True)]
 
     def before(path: str) -> Callable:
@@ -148,11 +142,22 @@ def _hooked(model: nn.Module, paths: set[str], callback: Callable[[str, int, str
             module = model.get_submodule(path)
             handles.append(module.register_forward_pre_hook(before(path), with_kwargs=True))
             handles.append(module.register_forward_hook(after(path)))
+        with _unfused_attention():
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Without torch's fast path for attention, which bypasses the very modules that are listened to or counted."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-        for handle in handles:
-            handle.remove()
 
 
 def _record(model: nn.Module, x: Tensor) -> list[_Event]:
@@ -166,12 +171,12 @@ def _record(model: nn.Module, x: Tensor) -> list[_Event]:
     return events
 
 
-def find_sites(model: nn.Module, x: Tensor) -> list[Site]:
+def find_sites(model: nn.Module, x: Tensor, *, macs: bool = False) -> list[Site]:
     """Every site of `model` on inputs like `x` (N, ...), in run order; a module's output comes when it returns.
 
     Two dry runs, on 2 and on 3 copies of the first image, tell which axis counts the images. The model is left as
     found. Raises NetprobeError when the two runs do not call the same modules (control flow that depends on the batch
-    size).
+    size). `macs` counts multiply-adds, too, which takes seconds the first time in a process.
 
     >>> import torch
     >>> import netprobe as npb
@@ -181,20 +186,24 @@ def find_sites(model: nn.Module, x: Tensor) -> list[Site]:
     """
     x = x[:1]
     with undisturbed(model), torch.no_grad():
-        counter = FlopCounterMode(display=False)
-        with counter:
-            two = _record(model, torch.cat([x] * 2))
+        two = _record(model, torch.cat([x] * 2))
         three = _record(model, torch.cat([x] * 3))
+        counted = _macs(model, x) if macs else {}
     if [e.key for e in two] != [e.key for e in three]:
         raise NetprobeError(
             f"{type(model).__name__} calls other modules for 2 images than for 3, so its sites have no fixed names; "
             "make its forward independent of the batch size"
         )
-    return _sites(model, two, three, _macs(model, counter))
+    return _sites(model, two, three, counted)
 
 
-def _macs(model: nn.Module, counter: FlopCounterMode) -> dict[str, int]:
-    """Multiply-adds of one image by module path (the counter counts two operations each, for two images)."""
+def _macs(model: nn.Module, x: Tensor) -> dict[str, int]:
+    """Multiply-adds of one image by module path (the counter counts two operations each)."""
+    from torch.utils.flop_counter import FlopCounterMode  # which imports much of torch's compiler
+
+    counter = FlopCounterMode(display=False)
+    with counter, _unfused_attention():
+        model(torch.cat([x] * 2))
     root = type(model).__name__
     totals = {path: sum(ops.values()) // 4 for path, ops in counter.get_flop_counts().items()}
     paths = {path: f"{root}.{path}" if path else root for path, _ in model.named_modules()}
@@ -226,7 +235,7 @@ def _sites(model: nn.Module, two: list[_Event], three: list[_Event], macs: dict[
                 channel_axis=channel_axis,
                 order=order,
                 parameters=parameters[event.module],
-                macs=macs[event.module],
+                macs=macs.get(event.module),
                 leaf=not any(True for _ in module.children()),
                 lineage=lineages[event.module],
             )

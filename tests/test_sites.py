@@ -17,8 +17,8 @@ from netprobe.sites import Site, find_sites, listening
 X = torch.rand(4, 3, 6, 5, generator=torch.Generator().manual_seed(1))
 
 
-def named(model: nn.Module, x: Tensor = X) -> dict[str, Site]:
-    return {site.name: site for site in find_sites(model, x)}
+def named(model: nn.Module, x: Tensor = X, **how: bool) -> dict[str, Site]:
+    return {site.name: site for site in find_sites(model, x, **how)}
 
 
 def heard(model: nn.Module, x: Tensor, *names: str) -> dict[str, Tensor]:
@@ -323,14 +323,18 @@ def test_swin_is_channels_last():
     ids=["conv", "grouped", "conv1d", "transposed", "linear", "tokens", "relu"],
 )
 def test_macs_by_hand(layer, shape, macs):
-    sites = named(nn.Sequential(layer), torch.rand(1, *shape))
+    sites = named(nn.Sequential(layer), torch.rand(1, *shape), macs=True)
     assert sites["0"].macs == sites["output"].macs == macs
+
+
+def test_macs_are_counted_on_request_alone():
+    assert {site.macs for site in find_sites(seeded(ConvNet), X)} == {None}
 
 
 def test_macs_of_resnet18_are_the_published_ones():
     """torchvision publishes 1.814 GMAC at 224 x 224; it rounds to three digits, hence 5e-4."""
     torchvision = pytest.importorskip("torchvision")
-    sites = named(seeded(torchvision.models.resnet18), torch.rand(1, 3, 224, 224))
+    sites = named(seeded(torchvision.models.resnet18), torch.rand(1, 3, 224, 224), macs=True)
     published = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta
     assert sites["output"].macs / 1e9 == pytest.approx(published["_ops"], rel=5e-4)
     assert sites["output"].parameters == published["num_params"]
@@ -350,7 +354,7 @@ def test_macs_of_a_vision_transformer():
         torchvision.models.VisionTransformer,
         image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=24, num_classes=5,
     )  # fmt: skip
-    assert named(model, torch.rand(1, 3, 32, 32))["output"].macs == vit_macs(17, 16, 24, 2, 8, 5)
+    assert named(model, torch.rand(1, 3, 32, 32), macs=True)["output"].macs == vit_macs(17, 16, 24, 2, 8, 5)
 
 
 def test_the_formula_gives_the_published_macs_of_vit_b_16():

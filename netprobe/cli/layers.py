@@ -25,7 +25,7 @@ def layers(model: str, shape: str, sites: str, **loading: Any) -> None:
 
     size = input_shape(shape)
     (network,) = loaded([model], loading).values()
-    found = find_sites(network, torch.full((1, *size), 0.5))
+    found = find_sites(network, torch.full((1, *size), 0.5), macs=True)
     rows = [("", "site", "type", "shape", "parameters", "multiply-adds")]
     for site in select(found, sites):
         shown = "x".join(map(str, site.shape)) or "1"
