@@ -18,8 +18,22 @@ def preferred_device() -> torch.device | None:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
 
 
-def batch_size(shape: Sequence[int], conditions: int, device: torch.device) -> int:
-    """Images at a time, so that the rows of all conditions together fill a processor but not more than its cache."""
-    values, most = (2**18, 64) if device.type == "cpu" else (2**23, 1024)
-    rows = min(most, max(8, values // int(np.prod(shape))))
+def batch_size(shape: Sequence[int], conditions: int, device: torch.device, widest: int = 0) -> int:
+    """Images at a time, so that the rows of all conditions together fill a processor but not more than its cache.
+
+    On a CPU `widest`, the most numbers of an image that the network hands from one module to another, says how much
+    that is; eight times those of the input if not told.
+    """
+    values = int(np.prod(shape))
+    if device.type == "cpu":
+        rows = min(128 if widest else 64, max(8, 2**21 // (widest or 8 * values)))
+    else:
+        rows = min(1024, max(8, 2**23 // values))
     return max(1, rows // conditions)
+
+
+def seed_everywhere(seed: int) -> None:
+    """`torch.manual_seed`, which without a GPU queues a call for one, stack and all, every time."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)

@@ -30,7 +30,7 @@ class ModelPart:
 
     `outcomes` holds, per image, the label and the predicted class under every condition; `listened` the site names of
     each metric; `pending` the images of this part's share of the data that are still to do; `kernels_pending` the
-    sites whose kernels are.
+    sites whose kernels are; `widest` the numbers of an image at the network's widest site (0: not known).
     """
 
     sites: dict[str, Site]
@@ -41,6 +41,7 @@ class ModelPart:
     pending: list[int]
     outcomes: ImageTable = field(default_factory=ImageTable)
     kernels_pending: list[str] = field(default_factory=list)
+    widest: int = 0
 
     @property
     def images(self) -> int:
@@ -242,7 +243,7 @@ def _state(part: ModelPart) -> dict[str, Any]:
 
 def _model_description(part: ModelPart) -> dict[str, Any]:
     sites = [dataclasses.asdict(s) | {"lineage": sorted(s.lineage)} for s in part.sites.values()]
-    kept = {name: getattr(part, name) for name in ("listened", "card", "pending", "kernels_pending")}
+    kept = {name: getattr(part, name) for name in ("listened", "card", "pending", "kernels_pending", "widest")}
     return {"sites": sites, "layout": dataclasses.asdict(part.layout), **kept}
 
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from netprobe import perturb
 from netprobe.data import Data
-from netprobe.devices import batch_size, device_of
+from netprobe.devices import batch_size, device_of, seed_everywhere
 from netprobe.guard import full_precision, undisturbed, undivided
 from netprobe.kernels import KernelReduction, Slice, SliceStore, completed, plan
 from netprobe.observables import Observation, in_one_reading
@@ -42,7 +42,7 @@ class Pass:
         self.dtype = getattr(torch, chosen.dtype)
         self.model = self._placed(model)
         self.paired = gathered.paired(name) if chosen.paired is None else chosen.paired
-        self.batch_size = chosen.batch_size or batch_size(data.shape, len(self.conditions), self.device)
+        self.batch_size = chosen.batch_size or self._fitting_batch()
         self.memory_format = self._memory_format()
         self.kept: list[Tensor] | None = [] if self._worth_keeping() else None
 
@@ -52,6 +52,9 @@ class Pass:
         if parameter is None or (parameter.device == self.device and parameter.dtype == self.dtype):
             return model
         return copy.deepcopy(model).to(self.device, self.dtype)
+
+    def _fitting_batch(self) -> int:
+        return batch_size(self.data.shape, len(self.conditions), self.device, self.part.widest)
 
     def _memory_format(self) -> torch.memory_format:
         """Channels as the fastest axis, which makes rows of channels free to look at, where the model can take it.
@@ -119,7 +122,7 @@ class Pass:
         inputs = [x]
         for name, perturbation in self.perturbations.items():
             seed = stream_seed(self.chosen.seed, name)
-            torch.manual_seed(seed + int(images[0]))  # for callables that draw from the global state
+            seed_everywhere(seed + int(images[0]))  # for callables that draw from the global state
             generator = perturb.ImageGenerator(seed, images)
             inputs.append(perturb.apply(perturbation, self.model, x.clone(), y, generator=generator))
         return torch.cat(inputs)

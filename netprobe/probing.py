@@ -224,6 +224,7 @@ def _listen(
         layout=layout,
         pending=list(chosen.share(len(data))),
         kernels_pending=reduced,
+        widest=max(site.units for site in found),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from netprobe.devices import seed_everywhere
 from netprobe.errors import NetprobeError
 from netprobe.evaluation.conditions import Condition
 from netprobe.fourier import FourierSpectrum
@@ -72,7 +73,7 @@ def evaluated(
     images alone. Everything random is drawn from `seed`, per image where the perturbation can.
     """
     began = time.perf_counter()
-    torch.manual_seed((seed + int(images[0])) % 2**63)  # for models and callables that draw from the global state
+    seed_everywhere((seed + int(images[0])) % 2**63)  # for models and callables that draw from the global state
     attacked = _attacked(condition, model, x, y, ImageGenerator(seed, images), batch_size, gradients, advance_bar)
     parts = [_judged(model, *rows) for rows in zip(*(t.split(batch_size) for t in (x, attacked.x, y)), strict=True)]
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

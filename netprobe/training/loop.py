@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from netprobe.defenses import Defense
+from netprobe.devices import seed_everywhere
 from netprobe.guard import undivided
 from netprobe.perturb import ImageGenerator
 from netprobe.perturb.attack_copy import LiveCopy
@@ -150,7 +151,7 @@ class Loop:
         epoch, recipe, positions = self.progress.epoch, self.recipe, self.together.share(batch)
         x, y = self.data.gather(positions, epoch)
         generator = self._noise(positions, epoch)
-        self._seed(_mixed(recipe.seed, self._steps_done, self.together.rank))
+        seed_everywhere(_mixed(recipe.seed, self._steps_done, self.together.rank))
         with self._autocast(), contextlib.nullcontext() if self.optimizer else torch.no_grad():
             terms = self.objective(x, y, generator, [self.live.refresh() if self.live else self.model])
         self.tally.add(terms, y)
@@ -169,12 +170,6 @@ class Loop:
         if device.type == "cpu":
             return ImageGenerator(recipe.seed, positions + epoch * len(self.data))
         return torch.Generator(device).manual_seed(_mixed(recipe.seed, self._steps_done, self.together.rank, NOISE))
-
-    def _seed(self, seed: int) -> None:
-        """Of dropout and the like. Not `torch.manual_seed`: without a GPU that queues a call for one, every step."""
-        torch.default_generator.manual_seed(seed)
-        if self.data.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
 
     def _update(self, loss: Tensor) -> None:
         set_rates(self.optimizer, *self._rates(self._steps_done))

@@ -55,9 +55,10 @@ def images(count: int) -> npb.data.Data:
     return npb.data.load((x, torch.arange(count) % 10))
 
 
-def batches(data: npb.data.Data):
+def batches(model: nn.Module, data: npb.data.Data):
     """The batches that `probe` chooses: clean and perturbed images in one tensor."""
-    for batch in data.batches(batch_size(data.shape, 2, torch.device("cpu"))):
+    widest = max(site.units for site in npb.find_sites(model, data.inputs[:1]))
+    for batch in data.batches(batch_size(data.shape, 2, torch.device("cpu"), widest)):
         both = torch.cat([batch.x, shifted(None, batch.x, batch.y, generator=None)])
         yield both.contiguous(memory_format=torch.channels_last)
 
@@ -65,7 +66,7 @@ def batches(data: npb.data.Data):
 @torch.no_grad()
 def bare(model: nn.Module, data: npb.data.Data) -> None:
     """The paired forward passes alone."""
-    for both in batches(data):
+    for both in batches(model, data):
         model(both)
 
 
@@ -88,7 +89,7 @@ def usual(model: nn.Module, data: npb.data.Data) -> dict[str, dict[str, np.ndarr
                 collected.setdefault(name, []).append(output.numpy().copy())
 
             handles.append(module.register_forward_hook(keep))
-    for both in batches(data):
+    for both in batches(model, data):
         model(both)
     for handle in handles:
         handle.remove()
