@@ -20,7 +20,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 if "--threads" not in sys.argv:  # before numpy and torch start their pools
     os.environ |= {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -55,12 +55,16 @@ def images(count: int) -> npb.data.Data:
     return npb.data.load((x, torch.arange(count) % 10))
 
 
-def batches(model: nn.Module, data: npb.data.Data):
+def batches(model: nn.Module, data: npb.data.Data) -> Iterator[Tensor]:
     """The batches that `probe` chooses: clean and perturbed images in one tensor."""
     widest = max(site.units for site in npb.find_sites(model, data.inputs[:1]))
-    for batch in data.batches(batch_size(data.shape, 2, torch.device("cpu"), widest)):
-        both = torch.cat([batch.x, shifted(None, batch.x, batch.y, generator=None)])
-        yield both.contiguous(memory_format=torch.channels_last)
+    return map(paired, data.batches(batch_size(data.shape, 2, torch.device("cpu"), widest)))
+
+
+def paired(batch: npb.data.Batch) -> Tensor:
+    """Its images and the perturbed ones, channels last."""
+    both = torch.cat([batch.x, shifted(None, batch.x, batch.y, generator=None)])
+    return both.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -80,7 +84,7 @@ def probed(metrics: list, **settings) -> Callable:
 def usual(model: nn.Module, data: npb.data.Data) -> dict[str, dict[str, np.ndarray]]:
     """Collect every activation as numpy, then compute: what people write today."""
     collected: dict[str, list] = {}
-    handles = []
+    handles, inputs = [], batches(model, data)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
 
@@ -89,7 +93,7 @@ def usual(model: nn.Module, data: npb.data.Data) -> dict[str, dict[str, np.ndarr
                 collected.setdefault(name, []).append(output.numpy().copy())
 
             handles.append(module.register_forward_hook(keep))
-    for both in batches(model, data):
+    for both in inputs:
         model(both)
     for handle in handles:
         handle.remove()
