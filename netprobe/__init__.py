@@ -67,6 +67,7 @@ _PUBLIC = {
     "netprobe.reporting": ["report"],
     "netprobe.reporting.verdict": ["verdict"],
     "netprobe.representations.alignment": ["cka_matrix"],
+    "netprobe.representations.given": ["GivenSimilarity"],
     "netprobe.representations.matrices": ["similarity_matrices"],
     "netprobe.representations.pixels": ["PixelSimilarity"],
     "netprobe.representations.ranges": ["SimilarityRange"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import os
 import re
 from collections.abc import Collection, Iterable
 
@@ -18,6 +19,7 @@ __all__ = [
     "Checked",
     "choice",
     "class_target",
+    "path",
     "pattern",
     "real",
     "reals",
@@ -142,6 +144,19 @@ def word(*, help: str) -> dict:
         if value is not None and (not isinstance(value, str) or not value.strip()):
             raise NetprobeError(f"{where} must be a name, or none, not {value!r}")
         return value
+
+    return {"check": check, "help": help}
+
+
+def path(names: Collection[str], *, help: str) -> dict:
+    """Metadata of the place of a file, kept as text, or of one of `names`."""
+
+    def check(where: str, value: object) -> str:
+        text = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(text, str) or not text.strip():
+            said = type(value).__name__ if hasattr(value, "shape") else repr(value)  # an array would fill the screen
+            raise NetprobeError(f"{where} must be {', '.join(map(repr, names))} or the path of a file, not {said}")
+        return text
 
     return {"check": check, "help": help}
 

@@ -37,7 +37,8 @@ def test_it_prints_a_table_and_writes_everything(net, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--reference", "v1.mat"], "give a .npy file"),
+        (["--reference", "v1.mat"], "--reference 'v1.mat': give a .npy file"),
+        (["--reference", "v1=absent.npy"], "there is no file absent.npy"),
         (["--measure", "cosin"], "unknown measure 'cosin'"),
         (["--cka", "debiased"], "unknown CKA estimator 'debiased'"),
         (["--memory", "1KB"], "Gram matrices of 355 images need"),

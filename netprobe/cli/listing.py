@@ -32,6 +32,8 @@ def regularisers() -> None:
     l2:coupling=5e-4
     jacobian:site=hidden,wrt=scaled,projections=3
     spectral:site=relu,alpha=1,tau=10
+    similarity:images=imagenet,size=48
+    similarity:images=stimuli.npz,split=all,target=neural.npy,threshold=none
     """
     from netprobe.defenses.regularisers import REGULARISERS
 
@@ -96,9 +98,10 @@ def _list_settings(kinds: Mapping[str, type]) -> None:
 
 
 def _told(kind: type) -> str:
-    """The first line of what a dataclass says of itself, and one of its settings with their defaults."""
+    """The first line of what a dataclass says of itself, one of its settings with their defaults, and its examples."""
     import dataclasses
 
     said = (kind.__doc__ or "").strip().partition("\n")[0]
     shown = (f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default}" for f in dataclasses.fields(kind))
-    return f"{said}\n    {', '.join(shown)}"
+    examples = (f"\n    for example {spec}" for spec in getattr(kind, "examples", ()))
+    return f"{said}\n    {', '.join(shown)}{''.join(examples)}"

@@ -18,7 +18,6 @@ from netprobe.cli.options import (
     similarity_flags,
 )
 from netprobe.cli.showing import columns, show
-from netprobe.errors import NetprobeError
 
 EXAMPLES = """\b
 netprobe similarity natural=resnet18@nt.pt robust=resnet18@at.pt --data cifar10 --limit 500 --sites block -o out/
@@ -47,12 +46,13 @@ def similar(
     from netprobe.metrics import Similarity
     from netprobe.probing import gather
     from netprobe.representations.alignment import alignments, check_cka
+    from netprobe.representations.given import read_matrix
     from netprobe.representations.matrices import with_pixels
     from netprobe.representations.room import require_room
     from netprobe.representations.rsa import rsa
 
     check_cka(estimator, None, len(images))
-    matrices = {name: _loaded(path) for name, path in map(_named, references)}
+    matrices = {name: read_matrix(path, f"--reference {str(path)!r}") for name, path in map(_named, references)}
     require_room(networks, images, named, sites, settings, copies=3)
     partial = gather(networks, images, named, Similarity(measure=measure, centre=centre), sites, **settings)
     tree = with_pixels(partial, images)
@@ -74,14 +74,6 @@ def similar(
 def _named(text: str) -> tuple[str, Path]:
     name, given, path = text.partition("=")
     return (name, Path(path)) if given else (Path(text).stem, Path(text))
-
-
-def _loaded(path: Path) -> Any:
-    import numpy as np
-
-    if path.suffix != ".npy" or not path.is_file():
-        raise NetprobeError(f"--reference {str(path)!r}: give a .npy file that holds a matrix (image, image)")
-    return np.load(path, allow_pickle=False)
 
 
 def table(tree: Any) -> list[tuple[str, ...]]:

@@ -27,6 +27,7 @@ netprobe train polarizing --data mnist --model lenet --precision bfloat16 -o run
 netprobe train natural --data mnist --model shallow --regularise jacobian:site=hidden,wrt=scaled -o runs/jacobian
 netprobe train similarity --data mnist --model resnet18,stem=7 -o runs/similarity
 netprobe train similarity --data mnist --model resnet18,stem=7 --select coupling=4,10 --select threshold=0.2,0.8
+netprobe train similarity:images=stimuli.npz,split=all,target=neural.npy,threshold=none --data cifar10 --model resnet18
 netprobe train sparse-coding:top=15 --data cifar10 --model resnet32_thin --normalize cifar10 -o runs/sparse
 torchrun --nproc-per-node=4 -m netprobe train fast --data cifar10 --model resnet18 -o runs/fast
 netprobe compare runs/natural/best.pt runs/robust/best.pt --data cifar10"""

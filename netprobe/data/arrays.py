@@ -42,7 +42,7 @@ def open_pair(
     classes : names in index order; default "0", "1", ...
     name : of the set.
     """
-    x, y = (_open_npy(part) for part in pair)
+    x, y = (_opened(part) for part in pair)
     labels = as_labels(y)
     layout = layout_of(x, layout)
     if len(x) != len(labels):
@@ -84,12 +84,17 @@ def open_npz(
     return Source(name, chosen, source.labels, source.classes, source.read)
 
 
-def _open_npy(part: Any) -> Any:
+def _opened(part: Any) -> Any:
     if not isinstance(part, str | Path):
         return part if isinstance(part, Tensor) else np.asarray(part)
-    path = Path(part).expanduser()
+    return open_npy(part, "give the .npy files of a pair as (inputs, labels)")
+
+
+def open_npy(file: str | Path, remedy: str) -> np.ndarray:
+    """The array in an .npy file, mapped from the disk and never unpickled; `remedy` is for one that is not there."""
+    path = Path(file).expanduser()
     if not path.is_file():
-        raise MissingData(f"there is no file {path}: give the .npy files of a pair as (inputs, labels)")
+        raise MissingData(f"there is no file {path}: {remedy}")
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except DAMAGE as error:

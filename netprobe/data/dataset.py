@@ -122,12 +122,17 @@ class Data:
 
     def take(self, n: int, seed: int = 0) -> Data:
         """`n` samples in which every class keeps its share, in their original order (see `stratified`)."""
-        return self.select(stratified(self.labels.numpy(), n, seed))
+        return self.select(self.taken(n, seed))
+
+    def taken(self, n: int, seed: int = 0) -> Tensor:
+        """Which samples `take` gives, (N,) bool."""
+        mask = torch.zeros(len(self), dtype=torch.bool)
+        mask[torch.from_numpy(stratified(self.labels.numpy(), n, seed))] = True
+        return mask
 
     def parted(self, n: int, seed: int = 0) -> tuple[Data, Data]:
         """What is left without the `n` samples that `take` gives, and those."""
-        taken = torch.zeros(len(self), dtype=torch.bool)
-        taken[torch.from_numpy(stratified(self.labels.numpy(), n, seed))] = True
+        taken = self.taken(n, seed)
         return self.select(~taken), self.select(taken)
 
     def batches(self, batch_size: int, device: str | torch.device = "cpu") -> Batches:

@@ -40,7 +40,10 @@ class Source:
     def load(self, limit: int | None = None, seed: int = 0) -> Data:
         """All samples, or `limit` of them, every class keeping its share."""
         everything = np.arange(len(self.labels))
-        index = everything if limit is None else stratified(self.labels, limit, seed)
+        return self.at(everything if limit is None else stratified(self.labels, limit, seed))
+
+    def at(self, index: np.ndarray) -> Data:
+        """The samples at these positions, (n,) int64."""
         stored, labels = self.read(index), torch.from_numpy(self.labels[index].astype(np.int64))
         return Data(stored, labels, self.classes, self.name, self.split, self.sample_rate(index))
 

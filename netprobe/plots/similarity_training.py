@@ -1,4 +1,4 @@
-"""What the pixel-similarity regulariser did, site by site, over the epochs of training."""
+"""What the similarity regulariser did, site by site, over the epochs of training."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,29 +10,14 @@ from torch import Tensor
 from netprobe.data import Data
 from netprobe.data.dataset import to_float
 from netprobe.errors import NetprobeError, unknown
-from netprobe.representations.ranges import SimilarityRange
+from netprobe.representations.base import BLOCK, Block, PairSimilarity
 
 CENTRES = ("mean image", "own mean", "none")
-BLOCK = 1024
-"""Images of a side of a block of the matrix: 8 MiB of float64."""
 ROUND_OFF = 64 * torch.finfo(torch.float32).eps
 """An image is constant when what is left of it after the mean is below this share of it."""
 
 
-class Block(NamedTuple):
-    """The similarities (rows, columns) of the images `rows` with the images `columns`."""
-
-    rows: Tensor
-    columns: Tensor
-    similarity: Tensor
-
-    @property
-    def upper(self) -> Tensor:
-        """Where i < j."""
-        return self.rows[:, None] < self.columns
-
-
-class PixelSimilarity:
+class PixelSimilarity(PairSimilarity):
     """S_ij = <u_i, u_j>,  u_i = r_i / ||r_i||,  r_i = v_i - v,  v_i the grey image i and v the mean image of all N.
 
     Grey is the mean over channels. `centre="own mean"` subtracts from each image the mean of its own pixels instead
@@ -79,35 +63,19 @@ class PixelSimilarity:
         return len(self._stored)
 
     def pairs(self, first: Tensor, second: Tensor) -> Tensor:
-        """S of the images at the places `first` with those at `second`, int64 tensors of one shape (K,)."""
         return (self._unit(first) * self._unit(second)).sum(1).clamp(-1, 1)
 
     def matrix(self, images: Tensor | None = None) -> Tensor:
-        """S among the images at these places, None all, (K, K) float64."""
         unit = self._unit(torch.arange(len(self)) if images is None else images)
         product = unit @ unit.T
         return ((product + product.T) / 2).clamp(-1, 1)
 
     def blocks(self, size: int = BLOCK) -> Iterator[Block]:
-        """The matrix above its diagonal in blocks of `size` by `size` images; those on the diagonal hold more."""
         places = torch.arange(len(self)).split(size)
         for k, rows in enumerate(places):
             left = self._unit(rows)
             for columns in places[k:]:
                 yield Block(rows, columns, (left @ self._unit(columns).T).clamp(-1, 1))
-
-    def kept_pairs(self, chosen: SimilarityRange) -> tuple[Tensor, Tensor]:
-        """All pairs i < j that `chosen` keeps, int32, row by row within blocks.
-
-        Cost: all pairs are looked at, 8 bytes are held for each that is kept. Meant for ranges that keep few ("high");
-        draw from ranges that keep most by `pairs_at` and `chosen.keeps`.
-        """
-        found: list[tuple[Tensor, Tensor]] = []
-        for block in self.blocks():
-            rows, columns = (chosen.keeps(block.similarity) & block.upper).nonzero(as_tuple=True)
-            found.append((block.rows[rows].int(), block.columns[columns].int()))
-        first, second = zip(*found, strict=True)
-        return torch.cat(first), torch.cat(second)
 
     def _mean_image(self) -> Tensor:
         total = sum(self._grey(rows).sum(0) for rows in torch.arange(len(self)).split(BLOCK))

@@ -57,9 +57,9 @@ class SimilarityRange:
         return torch.where(similarity.abs() > self.threshold, self.boost * similarity.sign(), 0.0)
 
     def keeps(self, similarity: Tensor) -> Tensor:
-        """Whether a pair of this similarity is kept."""
+        """Whether a pair of this similarity is kept; none is whose similarity is NaN, not known."""
         if self.kept == "all":
-            return torch.ones_like(similarity, dtype=torch.bool)
+            return ~similarity.isnan()
         size, far = similarity.abs(), self.threshold
         return {
             "low": lambda: size < far,

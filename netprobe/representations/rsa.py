@@ -22,6 +22,7 @@ from netprobe.representations.correlating import (
     resampled,
     standardised,
 )
+from netprobe.representations.given import check_images, check_symmetric
 from netprobe.representations.listing import Estimate, Name, datasets, models_with, names_of
 from netprobe.representations.pairs import pair_count
 from netprobe.uncertainty import LEVEL
@@ -171,12 +172,8 @@ def _references(similarities: xr.DataTree, given: Mapping[str, Any], images: int
     found = {PIXELS: known[PIXEL_SIMILARITY].values} if PIXEL_SIMILARITY in known else {}
     for name, matrix in given.items():
         found[name] = np.asarray(matrix, dtype=np.float64)
-        if found[name].shape != (images, images):
-            raise NetprobeError(f"the reference {name!r} is {found[name].shape}; {images} images need a square matrix")
-        if not np.allclose(found[name], found[name].T, equal_nan=True):
-            raise NetprobeError(
-                f"the reference {name!r} is not symmetric: similarities of i with j and j with i differ"
-            )
+        check_images(found[name], images, f"the reference {name!r}", "the images compared")
+        check_symmetric(found[name], f"the reference {name!r}")
     return found
 
 

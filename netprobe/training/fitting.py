@@ -18,7 +18,7 @@ from netprobe import data as datasets
 from netprobe.data import Data
 from netprobe.defenses import Defense, describe_defense
 from netprobe.defenses.overfitting import robust_overfitting
-from netprobe.defenses.regularisers import Regulariser, Subject, describe_regulariser
+from netprobe.defenses.regularisers import Regulariser, Subject
 from netprobe.devices import device_of, preferred_device
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.processes import processes
@@ -29,7 +29,7 @@ from netprobe.training.device_data import DeviceData
 from netprobe.training.initial import architecture_of, check_fit, defended, initial
 from netprobe.training.keeping import Keeper
 from netprobe.training.loop import Loop
-from netprobe.training.regularising import Regularisation, asked
+from netprobe.training.regularising import Regularisation, asked, by_contents, described, settings_apart
 from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint, stage_file
 from netprobe.training.trained import Trained, history_dataset
 from netprobe.training.validation import Validation
@@ -102,11 +102,11 @@ def fit(
     card = _card(network, train, defense, recipe, regularisers, begun)
     trained = defended(network, defense, recipe.seed).to(where)
     check_fit(trained, train, where)
-    train, held_out = (train, validation) if isinstance(validation, Data) else _split(train, recipe)
+    train, held_out, kept = _split(train, validation, recipe)
     card["key"] = _key(card, trained, train, held_out)
     if held_out is None and (recipe.schedule == "plateau" or recipe.patience):
         raise NetprobeError("schedule='plateau' and patience look at validation images: give validation above 0")
-    regularisation = _regularisation(regularisers, trained, train, recipe, where)
+    regularisation = _regularisation(regularisers, trained, train, recipe, where, kept)
     attack = defense.validation_attack() if held_out else None
     judge = Validation(held_out, attack, where, recipe.seed, recipe.criterion)
     if recipe.channels_last and train.kind == "image":
@@ -136,12 +136,20 @@ def _recipe(
 
 
 def _regularisation(
-    regularisers: tuple[Regulariser, ...], model: nn.Module, data: Data, recipe: Recipe, device: torch.device
+    regularisers: tuple[Regulariser, ...],
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    device: torch.device,
+    kept: Tensor,
 ) -> Regularisation:
     """The penalties for that network, after every check that can be made before training."""
     (some,) = data.select([0, len(data) - 1]).batches(2, device)
-    augmented = functools.partial(_augmented, device=device, recipe=recipe)
-    subject = Subject(model, some.x, len(data), recipe.batch_size, data, augmented)
+    augmented, placed = (
+        functools.partial(_augmented, device=device, recipe=how)
+        for how in (recipe, recipe.with_settings(augment="none"))
+    )
+    subject = Subject(model, some.x, len(data), recipe.batch_size, data, augmented, placed, kept)
     made = Regularisation(regularisers, subject).to(device)
     if recipe.compile:
         made.check_compiled()
@@ -174,7 +182,7 @@ def _card(
         "format": 1,
         "network": about | {"class": f"{type(network).__module__}.{type(network).__qualname__}"},
         "defense": describe_defense(defense),
-        **({"regularisers": [describe_regulariser(one) for one in regularisers]} if regularisers else {}),
+        **({"regularisers": described(regularisers)} if regularisers else {}),
         "recipe": _described(recipe, begun),
         "data": data.describe(),
         "versions": versions(),
@@ -195,14 +203,20 @@ def _key(card: dict[str, Any], model: nn.Module, data: Data, validation: Data | 
     """What the result of training depends on, as a hash."""
     recipe = {name: value for name, value in card["recipe"].items() if name not in IRRELEVANT}
     parts = [card["defense"], recipe, data.hash, validation and validation.hash, model_card(model)["sha256"]]
-    parts += [card[name] for name in ("regularisers",) if name in card]  # trainings from before there were any go on
+    if "regularisers" in card:  # trainings from before there were any go on
+        parts.append(by_contents(card["regularisers"]))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _split(data: Data, recipe: Recipe) -> tuple[Data, Data | None]:
-    """Training images, and the recipe's share of them held out, every class its part."""
-    count = round(recipe.validation * len(data))
-    return data.parted(count, recipe.seed) if count else (data, None)
+def _split(data: Data, validation: Data | float | None, recipe: Recipe) -> tuple[Data, Data | None, Tensor]:
+    """Training images, those held out, and which of `data` (N,) the former are.
+
+    Held out are images of their own, or the recipe's share of `data`, every class its part.
+    """
+    count, every = round(recipe.validation * len(data)), torch.ones(len(data), dtype=torch.bool)
+    if isinstance(validation, Data) or not count:
+        return data, validation if isinstance(validation, Data) else None, every
+    return *data.parted(count, recipe.seed), ~data.taken(count, recipe.seed)
 
 
 def _on_device(data: Data, device: torch.device, recipe: Recipe) -> DeviceData:
@@ -234,8 +248,9 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
         changed = [name for name in sorted({*there, *here} - {*IRRELEVANT}) if there.get(name) != here.get(name)]
         if changed:
             return ", ".join(f"{part} {name}: {there.get(name)!r} there, {here.get(name)!r} here" for name in changed)
-    if theirs.get("regularisers") != json.loads(json.dumps(ours.get("regularisers"))):
-        return "other regularisers"
+    there, here = (by_contents(json.loads(json.dumps(card.get("regularisers", [])))) for card in (theirs, ours))
+    if there != here:
+        return f"other regularisers{settings_apart(there, here)}"
     return "other initial weights, or other validation images"
 
 

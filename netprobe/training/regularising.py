@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from netprobe.defenses import DEFENSES, Defense, parse_defense
 from netprobe.defenses.natural import Natural
-from netprobe.defenses.regularisers import REGULARISERS, Regulariser, Step, Subject, parse_regulariser
+from netprobe.defenses.regularisers import (
+    REGULARISERS,
+    Regulariser,
+    Step,
+    Subject,
+    describe_regulariser,
+    parse_regulariser,
+)
 from netprobe.defenses.regularisers.watching import watching
 from netprobe.errors import NetprobeError, unknown
 from netprobe.guard import undisturbed
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 
 UNREGULARISED = "unregularised_loss"
 """The record of what the defense alone minimises, where there are regularisers."""
+CONTENTS = "contents"
 
 
 def asked(
@@ -38,6 +46,28 @@ def asked(
     if elsewhere or isinstance(defense, Regulariser):
         defense, several = Natural(), [defense, *several]
     return parse_defense(defense), tuple(parse_regulariser(one) for one in several)
+
+
+def described(regularisers: Iterable[Regulariser]) -> list[dict[str, Any]]:
+    """What a checkpoint tells of each: its settings, and under "contents" hashes of the files that they name."""
+    return [
+        describe_regulariser(one) | ({CONTENTS: contents} if (contents := one.contents()) else {})
+        for one in regularisers
+    ]
+
+
+def by_contents(told: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Regularisers as `described` tells them, wherever their files are: hashes stand for the paths."""
+    return [{name: value for name, value in one.items() if name != CONTENTS} | one.get(CONTENTS, {}) for one in told]
+
+
+def settings_apart(there: Sequence[dict[str, Any]], here: Sequence[dict[str, Any]]) -> str:
+    """The settings in which regularisers of the same kinds differ, ": another coupling"; nothing of other kinds."""
+    if [one["regulariser"] for one in there] != [one["regulariser"] for one in here]:
+        return ""
+    pairs = list(zip(there, here, strict=True))
+    names = {name for one, other in pairs for name in {*one, *other} if one.get(name) != other.get(name)}
+    return f": another {', '.join(sorted(names))}"
 
 
 class Regularisation(nn.Module):

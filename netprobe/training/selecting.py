@@ -110,14 +110,25 @@ def _candidates(start: Regulariser, grid: Mapping[str, Sequence[Any]]) -> dict[s
     """Every combination, by what is varied."""
     refuse_unknown(type(start), grid, start.name)
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    named = {",".join(f"{key}={spelled(value)}" for key, value in each.items()): each for each in combinations}
+    named = {_name(each): each for each in combinations}
     if not all(named):
         raise NetprobeError("there is nothing to select from: give values of a setting, such as coupling=1,4,10")
     found = {name: dataclasses.replace(start, **each) for name, each in named.items()}
     for name, each in found.items():
         if each.coupling == 0:
             raise NetprobeError(f"{name!r} has no coupling, and is what others are compared with anyway")
+    for one in (start, *found.values()):
+        if one.ordered:
+            raise NetprobeError(
+                f"{one!r} needs all images that are given for training, and some are held out here to judge by: "
+                "give it images of another set (images=...)"
+            )
     return found
+
+
+def _name(settings: Mapping[str, Any]) -> str:
+    """What is varied, as folders and results can be called."""
+    return ",".join(f"{key}={spelled(value)}" for key, value in settings.items()).replace("/", "_")
 
 
 def _parted(data: Data, share: float, seed: int) -> tuple[Data, Data]:

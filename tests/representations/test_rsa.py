@@ -185,7 +185,8 @@ def test_same_seed_same_numbers(tree, mine, found):
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        (np.eye(5), r"the reference 'mine' is \(5, 5\); 20 images need a square matrix"),
+        (np.eye(5), "the reference 'mine' is of 5 images, and there are 20: it needs a row and a column for each"),
+        (np.ones((20, 3)), r"the reference 'mine' is \(20, 3\), and must be square"),
         (np.arange(400.0).reshape(20, 20), "the reference 'mine' is not symmetric"),
     ],
 )

@@ -3,7 +3,7 @@
 base.py      what they all are: settings, and the penalty that they make for a network
 watching.py  which forward pass of a defense's loss they see
 closed.py    Jacobians in closed form
-similarity/  the pixel-similarity regulariser, with images and pairs of its own
+similarity/  the similarity regulariser, with images and pairs of its own
 specs.py     their names
 """
 

@@ -35,6 +35,9 @@ class Subject:
     data : the training set itself.
     augmented : the images of any set, as they are stored, on the network's device, each augmented once as training
         images are in the first epoch.
+    placed : likewise, as they are.
+    kept : (M,) bool, which of the M images that were given for training are in `data`, the others being held out; None:
+        all of them.
     """
 
     model: nn.Module
@@ -43,6 +46,8 @@ class Subject:
     batch_size: int
     data: Data | None = None
     augmented: Callable[[Data], Tensor] = lambda data: data.stored
+    placed: Callable[[Data], Tensor] = lambda data: data.stored
+    kept: Tensor | None = None
 
     @cached_property
     def sites(self) -> list[Site]:
@@ -147,6 +152,7 @@ class Regulariser(Checked, ABC):
 
     name: ClassVar[str]  # in specs, on the command line and, with _ for -, in the history
     title: ClassVar[str]  # in results and legends
+    examples: ClassVar[tuple[str, ...]] = ()  # specs to show where the settings alone do not tell
 
     coupling: float = field(metadata=real(0, help="what the term is multiplied with; 0: only record it"))
 
@@ -157,6 +163,15 @@ class Regulariser(Checked, ABC):
     @abstractmethod
     def recorded(self) -> tuple[str, str, str]:
         """Long name, unit and definition of R in the history."""
+
+    def contents(self) -> dict[str, str]:
+        """A hash for every setting that names a file: with other contents it is another training."""
+        return {}
+
+    @property
+    def ordered(self) -> bool:
+        """Whether all images given for training must be there, in their order."""
+        return False
 
     def published(self, architecture: str, shape: tuple[int, ...]) -> Recipe | None:
         """As `Defense.published`: how the work that it comes from trained with it, where nothing else was done."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from netprobe.defenses.regularisers.similarity.shuffled import shuffled
 from netprobe.errors import NetprobeError
+from netprobe.representations.base import PairSimilarity
 from netprobe.representations.pairs import pair_count, pairs_at
-from netprobe.representations.pixels import PixelSimilarity
 from netprobe.representations.ranges import SimilarityRange
 
 SAMPLE = 4096
@@ -42,7 +42,7 @@ class PairStream:
     State: a block of candidates; for a list 8 bytes a kept pair, at most 2 % of all; and that of `similarity`.
     """
 
-    def __init__(self, similarity: PixelSimilarity, chosen: SimilarityRange, seed: int) -> None:
+    def __init__(self, similarity: PairSimilarity, chosen: SimilarityRange, seed: int) -> None:
         self.similarity, self.chosen, self.seed = similarity, chosen, seed
         self._listed: tuple[Tensor, Tensor] | None = None
         self._latest: tuple[int, tuple[Tensor, Tensor, Tensor, Tensor]] | None = None

@@ -1,19 +1,23 @@
-"""S^pixel, S^Th and its variants: the similarity of representations is drawn towards that of pixels."""
+"""S^pixel, S^Th and its variants: similarity of representations is drawn towards that of pixels, or of one's own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from torch import Tensor
+
 from netprobe.data.dataset import to_float
 from netprobe.defenses.regularisers.base import Penalty, Regulariser, Subject
-from netprobe.defenses.regularisers.similarity.images import OWN, regularisation_images
+from netprobe.defenses.regularisers.similarity.images import OWN, Drawn, regularisation_images
 from netprobe.defenses.regularisers.similarity.pair_stream import PairStream
 from netprobe.defenses.regularisers.similarity.penalty import Matching, check_maps
 from netprobe.defenses.regularisers.similarity.stages import stages
+from netprobe.defenses.regularisers.similarity.targets import PIXELS, given_similarity, target_hash
 from netprobe.errors import NetprobeError
-from netprobe.fields import choice, pattern, real, whole, word
+from netprobe.fields import added, choice, path, pattern, real, whole, word
 from netprobe.recipes import Recipe
+from netprobe.representations.base import PairSimilarity
 from netprobe.representations.pixels import PixelSimilarity
 from netprobe.representations.ranges import KEPT, SimilarityRange
 from netprobe.sites import Site
@@ -30,13 +34,18 @@ class Similarity(Regulariser):
     S = sum_l w_l s_l is the network's similarity of two images: s_l the cosine of their maps at site l, each channel
     less its running mean (new = decay * old + (1 - decay) * mean of the pairs' maps, moved first, then subtracted,
     without gradient), w the softmax of learnt numbers that begin equal. T is the target that `SimilarityRange` gives
-    for the cosine of the grey pixels less the mean image (`PixelSimilarity`): +1 above `threshold`, -1 below
-    -threshold, else 0; `threshold=none`: the cosine itself.
+    for the cosine of the grey pixels less the mean image (`PixelSimilarity`), or for the entry of a matrix of your own
+    (`target`): +1 above `threshold`, -1 below -threshold, else 0; `threshold=none`: the cosine, the entry itself.
 
     Parameters
     ----------
     images : "own", the training images; or a data set as for `netprobe.data.load`, in the channels of the training
         images and otherwise of any size that the network takes up to its last site. Their labels are not used.
+    target : "pixels"; or an .npy file of a matrix (image, image) of similarities in [-1, 1], such as correlations of
+        recorded responses, numpy.corrcoef(responses). It has a row and a column for every image of the set, in the
+        order of `npb.data.load(images, split)`, of which those of the `count` images are used; for "own" images, one
+        for each that was given for training (after --limit), those held out later included. Pairs that are NaN, not
+        measured, are never drawn.
     count : N, of how many images pairs are drawn, every class its share; 50,000 need no matrix of 50,000^2.
     size, split : of the images of another set; `split=all` where it has no parts.
     pairs : k, drawn afresh every step, in shuffled passes over all pairs that are kept.
@@ -51,8 +60,10 @@ class Similarity(Regulariser):
     (missing where all targets are equal), and w_l and the mean s_l of every site. R does not go to 0: targets of ±1 are
     out of reach. With coupling=0 the pairs leave running statistics alone.
     Images are augmented once, as the training images are in the first epoch, and targets are those of the augmented
-    images. Cost: 2 k more images a step, in two passes, up to the last site. Where several processes train, each does
-    its share of the pairs. Weight decay pulls the learnt weights of sites together.
+    images; beside a matrix of your own they stay as they are. Checkpoints have the hash of its values: a training goes
+    on with the same values alone, wherever the file is. Cost: 2 k more images a step, in two passes, up to the last
+    site. Where several processes train, each does its share of the pairs. Weight decay pulls the learnt weights of
+    sites together.
     The reference code's factor 4 over (artanh S - artanh T)^2 is in R, so couplings compare. arXiv 2410.03952: coupling
     10, threshold 0.8 for CIFAR, on Fashion-MNIST, and MNIST by Fashion-MNIST; 4 and 0.2 on MNIST by itself; 10 and 0.4
     on Fashion-MNIST by MNIST. Most targets are 0 there (99.7 % on grey CIFAR-10), so that "all" is mostly
@@ -60,10 +71,14 @@ class Similarity(Regulariser):
     """
 
     name: ClassVar[str] = "similarity"
-    title: ClassVar[str] = "pixel similarity"
+    title: ClassVar[str] = "similarity"
+    examples: ClassVar[tuple[str, ...]] = ("similarity:images=stimuli.npz,split=all,target=neural.npy,threshold=none",)
 
     coupling: float = field(default=10.0, metadata=real(0, help="what the term is multiplied with; 0: only record it"))
     images: str = field(default=OWN, metadata=word(help="own: the training images; or a data set"))
+    target: str = field(
+        default=PIXELS, metadata=added(path((PIXELS,), help="pixels, or an .npy file of similarities (image, image)"))
+    )
     count: int = field(default=5000, metadata=whole(2, help="images that pairs are drawn of"))
     size: int | None = field(default=None, metadata=whole(1, optional=True, help="side of the images of another set"))
     split: str = field(default="train", metadata=word(help="part of another set; all: of one without parts"))
@@ -93,9 +108,22 @@ class Similarity(Regulariser):
     def penalty(self, subject: Subject) -> Penalty:
         at = self._sites(subject)
         settings = {"count": self.count, "size": self.size, "split": self.split, "seed": self.seed}
-        images = subject.augmented(regularisation_images(self.images, subject.data, **settings))
+        images, similarity = self._compared(regularisation_images(self.images, subject, **settings), subject)
         check_maps(subject.model, at, to_float(images[:2]))
-        return Matching(self, at, images, PairStream(PixelSimilarity(images), self.range, self.seed))
+        return Matching(self, at, images, PairStream(similarity, self.range, self.seed))
+
+    def _compared(self, drawn: Drawn, subject: Subject) -> tuple[Tensor, PairSimilarity]:
+        """The images as they are stored, on the network's device, and how similar they should be."""
+        if self.target == PIXELS:
+            images = subject.augmented(drawn.images)
+            return images, PixelSimilarity(images)
+        return subject.placed(drawn.images), given_similarity(self.target, drawn, self._order)
+
+    @property
+    def _order(self) -> str:
+        if self.images == OWN:
+            return "the images given for training (with --limit those that it leaves), before any are held out"
+        return f"npb.data.load({self.images!r}, {self.split!r})"
 
     def _sites(self, subject: Subject) -> list[Site]:
         chosen = stages(subject.sites) if self.sites == STAGES else subject.named(self.sites)
@@ -104,12 +132,19 @@ class Similarity(Regulariser):
             raise NetprobeError(f"{', '.join(flat)}: no maps (channels, height, width): choose outputs of convolutions")
         return chosen
 
+    def contents(self) -> dict[str, str]:
+        return {} if self.target == PIXELS else {"target": target_hash(self.target)}
+
+    @property
+    def ordered(self) -> bool:
+        return self.target != PIXELS and self.images == OWN
+
     def recorded(self) -> tuple[str, str, str]:
         source = "the training images" if self.images == OWN else self.images
         return (
             "distance of similarities",
             "1",
-            f"mean over pairs of {source} of (f(S) - f(T))^2, as the weights were at every step",
+            f"mean over pairs of {source} of (f(S) - f(T))^2, T of {self.target}, as the weights were at every step",
         )
 
     def published(self, architecture: str, shape: tuple[int, ...]) -> Recipe | None:
