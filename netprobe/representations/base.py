@@ -29,7 +29,10 @@ class Block(NamedTuple):
 
 
 class PairSimilarity(ABC):
-    """How similar every two of N images are, float64 in [-1, 1]; NaN where that is not known."""
+    """How similar every two of N images are, float64 in [-1, 1]; NaN where that is not known.
+
+    Places of images are on the CPU, similarities where the images are.
+    """
 
     @abstractmethod
     def __len__(self) -> int:
@@ -55,7 +58,8 @@ class PairSimilarity(ABC):
         """
         found: list[tuple[Tensor, Tensor]] = []
         for block in self.blocks():
-            rows, columns = (chosen.keeps(block.similarity) & block.upper).nonzero(as_tuple=True)
+            kept = chosen.keeps(block.similarity).cpu() & block.upper
+            rows, columns = kept.nonzero(as_tuple=True)
             found.append((block.rows[rows].int(), block.columns[columns].int()))
         first, second = zip(*found, strict=True)
         return torch.cat(first), torch.cat(second)

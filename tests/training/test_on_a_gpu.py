@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from netprobe import data
+from netprobe.defenses.regularisers.similarity.pair_stream import PairStream
+from netprobe.representations.pixels import PixelSimilarity
+from netprobe.representations.ranges import SimilarityRange
 from netprobe.training import fit, loop
 from netprobe.training.loop import Loop
 from netprobe.training.optimizer import set_rates
@@ -43,6 +46,19 @@ def test_regularised_trainings_learn_digits_too(precision):
     assert trained.history["validation_accuracy"].max() > 0.9
     for name in ("l2", "jacobian", "spectral", "spectral_norm"):
         assert trained.history[name].notnull().all()
+
+
+@pytest.mark.parametrize("chosen", [SimilarityRange(0.5), SimilarityRange(0.85, "high_positive")])
+def test_pairs_of_images_on_the_device_are_those_of_images_on_the_cpu(chosen):
+    images = data.load("digits", "train", limit=60).inputs
+    one, other = (PairStream(PixelSimilarity(x), chosen, 0).take(0, 50) for x in (images, images.cuda()))
+    assert torch.equal(one.first, other.first) and torch.equal(one.second, other.second)
+    torch.testing.assert_close(one.target, other.target)
+
+
+def test_similarity_is_regularised_on_the_device():
+    trained = train("similarity:count=200,threshold=none,coupling=0.1", epochs=2)
+    assert trained.history["similarity"].notnull().all()
 
 
 def test_a_seed_fixes_the_noise_of_a_step_and_every_step_has_its_own(monkeypatch):

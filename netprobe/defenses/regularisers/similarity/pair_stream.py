@@ -96,7 +96,7 @@ class PairStream:
             within = places[places // self.count == turn] % self.count
             parts.append(shuffled(within, self.count, self.seed * PASSES + turn))
         first, second = self._pair(torch.cat(parts))
-        return first, second, self.similarity.pairs(first, second)
+        return first, second, self.similarity.pairs(first, second).cpu()
 
     def _pair(self, ranks: Tensor) -> tuple[Tensor, Tensor]:
         if self._listed is None:
