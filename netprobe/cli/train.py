@@ -148,8 +148,9 @@ def _grid(select: tuple[str, ...]) -> dict[str, list[Any]]:
     "--select",
     multiple=True,
     metavar="SETTING=VALUES",
-    help="train with each of these values of a setting of the regulariser, such as coupling=1,4,10, and without it; "
-    "choose the one that stands most of --select-by among those that keep 90 % of the clean accuracy; repeatable",
+    help="train with each of these values of a setting of the regulariser, such as coupling=1,4,10 or "
+    "target=pixels,neural.npy, and without it; choose the one that stands most of --select-by among those that "
+    "keep 90 % of the clean accuracy; repeatable",
 )
 @click.option("--select-by", default="gaussian:std=0.1", show_default=True, metavar="SPEC", help="a perturbation")
 @click.option("--device", help="where to train, for example cuda:0; by default a GPU if there is one")

@@ -78,7 +78,8 @@ def select_regulariser(
     ----------
     regulariser, grid : what to start from, and values by setting: {"coupling": [1, 4, 10], "threshold": [0.4, 0.8]}
     model, data, recipe, defense, settings : as for `netprobe.fit`; the same seed for all
-    held_out : share of `data` that none is trained on, every class its part; the accuracies are of these images
+    held_out : share of `data` that none is trained on, every class its part; the accuracies are of these images. So
+        a regulariser that needs every image of `data` is refused, such as similarity with a target of its own for them
     out : a folder for every training, the evaluation and selection.nc; the same call goes on from there
 
     Returns a `Selection`; its table, over `candidate` ("plain" first): accuracy and robust_accuracy with Wilson

@@ -28,7 +28,7 @@ class Drawn(NamedTuple):
 def regularisation_images(what: str, subject: Subject, *, count: int, size: int | None, split: str, seed: int) -> Drawn:
     """At most `count` images of the data that `what` names, every class its share, with the channels of training.
 
-    "own" are the training images; their set is all that were given for training, those held out among them.
+    "own" are the training images; their set is all that were given for training, held-out ones included.
     """
     training = subject.data
     if what == OWN:
