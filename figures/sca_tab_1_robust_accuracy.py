@@ -13,7 +13,11 @@ with one hidden layer), and a perceptron of as many parameters with four (MLP), 
 with APGD in Linf through all of its steps; and prints accuracies, and D(eps) = ||R_0 - R_eps||_F of the last hidden
 layer on the first --correlated samples, these perturbed for each network. In per cent; with one seed with 95 % Wilson
 intervals, with several the mean over the seeds with the 95 % t interval. The paper: T=16 is 4 to 6 points above the
-MLP on perturbed data. What was done is kept, so that the same call goes on from there.
+MLP on perturbed data. What was done is kept, so that the same call goes on from there, and
+
+    python figures/sca_tab_1_robust_accuracy.py --shown figures/results/sca-seeds/mnist
+
+prints it again, here that of results in this repository.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ from netprobe.gallery import Table
 from netprobe.training.initial import initial
 from netprobe.uncertainty import wilson
 
+RESULTS, CORRELATION = "results.nc", "correlation.nc"
+
 
 @click.command(help=as_help(__doc__))
 @click.option("--data", default="mnist", show_default=True, help="Name or path of the images, or of recorded words.")
@@ -51,20 +57,39 @@ from netprobe.uncertainty import wilson
 @click.option("--attack-steps", default=50, show_default=True)
 @click.option("--batch-size", type=int, help="Samples attacked at a time; told by memory by default.")
 @click.option("-o", "--out", default="runs/sca", show_default=True, type=click.Path(path_type=Path))
-def main(data, length, limit, train_limit, correlated, steps, seeds, attack_steps, batch_size, out, **how) -> None:
+@click.option(
+    "--shown",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of an earlier call: print what it found, and compute nothing.",
+)
+def main(shown, out, **how) -> None:
     """Train, evaluate, and print."""
+    if not shown:
+        compute(out, **how)
+    results, probed = (npb.open_results((shown or out) / name) for name in (RESULTS, CORRELATION))
+    kinds, seeds = trainings(results)
+    lines = [*published.settings_of(results)[:2], "", *accuracies(results, kinds, seeds), ""]
+    print(*lines, *shifts(probed, kinds, seeds), sep="\n")
+
+
+def compute(out, data, length, limit, train_limit, correlated, steps, seeds, attack_steps, batch_size, **how) -> None:
+    """Write what the tables are made of."""
     train = npb.data.load(data, "train", limit=train_limit, length=length)
     test = npb.data.load(data, limit=limit, length=length)
     kinds = [MLP, *dict.fromkeys(f"T={each}" for each in (0, *whole_numbers(steps, "--steps", "16 or 1,2,4,8,16")))]
     networks = {f"{kind} {seed}": trained(kind, seed, train, out=out, **how) for seed in range(seeds) for kind in kinds}
     attacks = npb.sweep(f"apgd:steps={attack_steps}{LOW[test.kind]}", eps=EPS[test.kind])
     results = npb.evaluate(networks, test, attacks, folder=out, doubts=False, batch_size=batch_size)
-    npb.save_results(results, out / "results.nc")
+    npb.save_results(results, out / RESULTS)
     some = test.select(range(min(correlated, len(test))))
     probed = npb.probe(networks, some, attacks, "correlation", sites="relu*", partial=out / "correlation-partial.nc")
-    npb.save_results(probed, out / "correlation.nc")
-    lines = [*published.settings_of(results)[:2], "", *accuracies(results, kinds, seeds), ""]
-    print(*lines, *shifts(probed, kinds, seeds), sep="\n")
+    npb.save_results(probed, out / CORRELATION)
+
+
+def trainings(results: xr.DataTree) -> tuple[list[str], int]:
+    """The kinds of networks, and how many there are of each."""
+    names = [name.rpartition(" ") for name in published.evaluated(results)]
+    return list(dict.fromkeys(kind for kind, _, _ in names)), 1 + max(int(seed) for _, _, seed in names)
 
 
 def trained(kind: str, seed: int, data: Data, width: int, epochs: int, out: Path) -> nn.Module:

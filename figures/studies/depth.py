@@ -26,7 +26,8 @@ class Depth(Study):
     """Two networks, one for each optimiser of the chapter, trained naturally, adversarially and in parts.
 
     The whole networks are those that the partial trainings begin with. Each is attacked by its own PGD. At the scale
-    "reduced" they are two that the author of the work trained (narrow ResNet-32, SGD), and nothing is trained in parts.
+    "reduced" they are two that the author of the work trained (narrow ResNet-32, SGD); what is trained in parts there
+    is a small network on digits.
     """
 
     name = "depth"
@@ -54,6 +55,16 @@ class Depth(Study):
                 "adversarial": RELEASED.format("PGD_eps_8_Ns_10_ss_1_Nr_1"),
             },
             "attack": "pgd:eps=8/255,step_size=1/255,steps=40",
+            "parts": {
+                "data": "digits",
+                "limits": (None, None),
+                "networks": {"sgd": "digits_cnn"},
+                "normalize": None,
+                "trainings": {"sgd": {"recipe": "quick", "adversarial": "pgd-at:eps=0.15,steps=7"}},
+                "cutoffs": "blocks",
+                "layers": "all",
+                "seeds": (0, 1, 2),
+            },
         },
         "paper": {
             "data": "cifar10",
@@ -72,6 +83,11 @@ class Depth(Study):
         """The optimisers that there are networks of."""
         return tuple(self.settings["networks"])
 
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """The settings of what is trained in parts."""
+        return self.settings | self.settings.get("parts", {})
+
     @result
     def partial(self, role: str) -> xr.DataTree:
         """Every code in two parts, at every cutoff."""
@@ -86,18 +102,20 @@ class Depth(Study):
     def probe(self, role: str) -> xr.DataTree:
         """Perturbation-to-signal ratios at the outputs of convolutions."""
         attack = {"pgd": self.settings.get("attack") or self._common(role).attack}
-        some, settings = self._images("test"), {"preflight": False, "progress": self.progress}
+        some, settings = _images(self.settings, "test"), {"preflight": False, "progress": self.progress}
         return npb.probe(self.pair(role), some, attack, "psr", "conv", **settings)
 
     @result
     def weights(self, role: str) -> xr.DataTree:
         """Singular values, filters and batch norm."""
         settings = {"method": "circular", "padding": "circular", "layers": "conv"}
-        return npb.weights.analyse(self.pair(role), self._images("test").shape, progress=self.progress, **settings)
+        return npb.weights.analyse(
+            self.pair(role), _images(self.settings, "test").shape, progress=self.progress, **settings
+        )
 
     def both(self, of: str) -> xr.DataTree:
         """The results of both networks, as models of one tree."""
-        networks = self.settings["networks"].items()
+        networks = self.parts["networks"].items()
         return xr.DataTree.from_dict({f"/{name}, {role}": getattr(self, of)(role) for role, name in networks})
 
     def pair(self, role: str) -> dict[str, nn.Module]:
@@ -116,24 +134,18 @@ class Depth(Study):
         return npb.load(self.settings["networks"][role], path, normalize=self.settings["normalize"])
 
     def _common(self, role: str) -> Any:
-        return study_of(*self._asked(role), self.folder / role, progress=self.progress, **self._trainings()[role])
+        return study_of(*self._asked(role), self.folder / role, progress=self.progress, **self.parts["trainings"][role])
 
     def _swept(self, role: str, codes: str, where: str) -> xr.DataTree:
-        how = self._trainings()[role] | {"seeds": self.settings["seeds"], "progress": self.progress}
-        cutoffs, out = self.settings[where], self.folder / role
-        data = npb.training.partial.sweep(*self._asked(role), codes, cutoffs, out=out, **how)
+        how = self.parts["trainings"][role] | {"seeds": self.parts["seeds"], "progress": self.progress}
+        data = npb.training.partial.sweep(*self._asked(role), codes, self.parts[where], out=self.folder / role, **how)
         return xr.DataTree.from_dict({"/partial": data})
 
-    def _trainings(self) -> Mapping[str, Mapping[str, Any]]:
-        if "trainings" not in self.settings:
-            raise MissingData(f"at scale {self.scale} no network of this study is trained in parts: see --scale")
-        return self.settings["trainings"]
-
     def _asked(self, role: str) -> tuple[nn.Module, tuple[Data, Data]]:
-        train, test = self._images("train"), self._images("test")
-        network = initial(self.settings["networks"][role], train, 0, normalize=self.settings["normalize"])
-        return network, (train, test)
+        train, test = (_images(self.parts, split) for split in ("train", "test"))
+        return initial(self.parts["networks"][role], train, 0, normalize=self.parts["normalize"]), (train, test)
 
-    def _images(self, split: str) -> Data:
-        limits = dict(zip(("train", "test"), self.settings["limits"], strict=True))
-        return npb.data.load(self.settings["data"], split, limit=limits[split])
+
+def _images(settings: Mapping[str, Any], split: str) -> Data:
+    limits = dict(zip(("train", "test"), settings["limits"], strict=True))
+    return npb.data.load(settings["data"], split, limit=limits[split])

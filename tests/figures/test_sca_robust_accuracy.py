@@ -22,6 +22,7 @@ def test_means_over_seeds_with_t_intervals(printed, tmp_path):
     d = [float(shifts[f"MLP {seed}/correlation/shift"].isel(site=-1)[-1]) for seed in (0, 1)]
     (line,) = (line for line in text.splitlines() if line.startswith("| MLP, D(eps) | "))
     assert float(line.split("|")[-2].split()[0]) == pytest.approx(sum(d) / 2, rel=1e-2)
+    assert printed("sca_tab_1_robust_accuracy.py", "--shown", tmp_path) == text[text.index("digits") :]
 
 
 def test_one_seed_has_wilson_intervals(printed, tmp_path):
