@@ -1,4 +1,8 @@
-"""Training curves of arXiv 2405.00679: loss, accuracy and regularisers over epochs, of networks trained end to end."""
+"""Training curves of arXiv 2405.00679: loss, accuracy and Jacobians of test images over epochs; terms of the loss.
+
+The first file has test images after some of the epochs, of all networks; of KH, whose units stay as they were learnt,
+those of the read-out. The second has what was minimised, means over each epoch, of the networks trained end to end.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from netprobe.cli.figures import run_script
 from netprobe.gallery import Figure
 
 
-def draw(study: Smoothness) -> Axes:
-    return npb.plot_training_terms(study.history())
+def draw(study: Smoothness) -> dict[str, Axes]:
+    return {"test": npb.plot_followed(study.training()), "terms": npb.plot_training_terms(study.history())}
 
 
 FIGURE = Figure(__file__, __doc__, Smoothness, draw)

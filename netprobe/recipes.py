@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from netprobe.errors import NetprobeError, unknown
-from netprobe.fields import Checked, choice, real, reals, refuse_unknown, switch, whole, wholes
+from netprobe.fields import Checked, added, choice, real, reals, refuse_unknown, switch, whole, wholes
 
 if TYPE_CHECKING:  # they know of recipes, not the other way round
     from netprobe.defenses.base import Defense
@@ -86,6 +86,10 @@ class Recipe(Checked):
     channels_last: bool = field(default=True, metadata=switch(help="lay images out with channels last: faster"))
     compile: bool = field(default=False, metadata=switch(help="torch.compile the network, for long runs"))
     save_every: float = field(default=300.0, metadata=real(0, help="seconds between saves inside an epoch"))
+    keep_epochs: tuple[int, ...] = field(
+        default=(),
+        metadata=added(wholes(0, help="epochs whose networks are kept too, like 0,1,5; 0: before the first step")),
+    )
     seed: int = field(default=0, metadata=whole(0, help="of initial weights, order, augmentation and attacks"))
 
     def __post_init__(self) -> None:
@@ -103,6 +107,11 @@ class Recipe(Checked):
             raise NetprobeError(
                 f"Recipe.cycles={','.join(map(str, self.cycles))} must be epochs below {self.epochs}, with "
                 f"schedule='cyclic' or 'step', not {self.schedule!r}"
+            )
+        if self.keep_epochs and self.keep_epochs[-1] > self.epochs:
+            raise NetprobeError(
+                f"Recipe.keep_epochs={','.join(map(str, self.keep_epochs))} must be at most {self.epochs}, the epochs "
+                "that there are"
             )
 
     def with_settings(self, **settings: Any) -> Recipe:

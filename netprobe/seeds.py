@@ -22,6 +22,8 @@ STUDENT, WELCH = "Student t over trainings", "Welch's t interval over trainings"
 SHARES = ("accuracy", "worst_accuracy", "mean_accuracy", "group_accuracy", "error", "mean_error", "success")
 LENGTHS = ("input", "input²")
 """Units of what is at least 0."""
+NORMS = ("mean_frobenius", "mean_operator", "mean_loss")
+"""And names of what is, whatever its unit."""
 
 
 def over_seeds(results: xr.DataTree, groups: Mapping[str, Sequence[str]] | None = None) -> xr.DataTree:
@@ -123,7 +125,7 @@ def _mean(every: Sequence[xr.Dataset], metric: str, group: str) -> xr.Dataset:
 
 def _possible(name: str, units: str) -> tuple[float, float]:
     """What a mean of estimates of that name can be: few trainings have wide intervals, that do not know."""
-    return (0.0, 1.0) if name in SHARES else (0.0 if units in LENGTHS else -np.inf, np.inf)
+    return (0.0, 1.0) if name in SHARES else (0.0 if units in LENGTHS or name in NORMS else -np.inf, np.inf)
 
 
 def _estimates(data: xr.Dataset) -> list[str]:

@@ -1,4 +1,4 @@
-"""What `npb.fit` records of a training, drawn from plausible curves instead of epochs."""
+"""What `npb.fit` and `npb.follow` tell of a training, drawn from plausible curves instead of epochs."""
 
 from __future__ import annotations
 
@@ -43,4 +43,27 @@ def history(
         validation_loss=("validation loss", "nat", "mean cross-entropy of held-out images"),
         validation_accuracy=("validation accuracy", "1", "share of held-out images classified correctly"),
         validation_robust_accuracy=("robust validation accuracy", "1", "share that stands the validation attack"),
+    )
+
+
+def followed(last_psr: float, site: dict, rng: np.random.Generator, described: Callable[..., xr.Dataset]) -> xr.Dataset:
+    """Accuracy and Jacobians that both grow, those of a robust network less; wide intervals."""
+    epoch, fragile = np.array([0, 1, 2, 4, 8]), last_psr > 0
+    learnt = 1 - np.exp(-epoch / 3)
+    norm = (8 if fragile else 3) * (1 + 4 * learnt[:, None]) * (1 + rng.random(len(site["site"][1])))
+    means = {
+        "accuracy": ("epoch", 0.1 + 0.8 * learnt),
+        "mean_loss": ("epoch", 2.3 - 2 * learnt),
+        "mean_frobenius": (("epoch", "site"), norm),
+        "mean_operator": (("epoch", "site"), norm / 3),
+    }
+    spread = np.array([0.95, 1.05])
+    bounds = {f"{name}_interval": ((*np.atleast_1d(dims), "bound"), values[..., None] * spread)
+              for name, (dims, values) in means.items()}  # fmt: skip
+    return described(
+        xr.Dataset(means | bounds, site | {"epoch": epoch}, {"title": "a network followed through its training"}),
+        accuracy=("accuracy", "1", "share of images classified as labelled"),
+        mean_loss=("mean cross-entropy", "nat", "mean over images of the loss"),
+        mean_frobenius=("mean Frobenius norm of the Jacobian", "activation / input", "||J||_F, mean over images"),
+        mean_operator=("mean operator norm of the Jacobian", "activation / input", "||J||_2, mean over images"),
     )

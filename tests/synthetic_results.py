@@ -13,7 +13,7 @@ import xarray as xr
 from synthetic_evaluations import evaluations
 from synthetic_front_ends import dictionary, firing, polarization, prototypes
 from synthetic_geometry import geometry
-from synthetic_histories import history
+from synthetic_histories import followed, history
 from synthetic_partial import partial_training
 from synthetic_similarities import similarities
 from synthetic_steps import lateral, settling
@@ -86,6 +86,7 @@ def one_model(traits, sites, images, maps, label, rng) -> dict[str, xr.Dataset]:
             "lateral": lateral(np.random.default_rng(len(sites)), described),
             "partial": partial_training(traits[1] > 0, sites),
             "history": history(traits[1], np.random.default_rng(len(sites)), described, wilson),
+            "followed": followed(traits[1], site, np.random.default_rng(len(sites)), described),
         }
     )
 

@@ -31,6 +31,8 @@ ENOUGH = 3500
 """Images of a step of which a spectrum of 2000 eigenvalues is told, as by Nassar et al., arXiv 2012.04729."""
 STRENGTHS = 100
 """How many eps are walked, if nothing else is said."""
+FOLLOWED = 8
+"""Even parts of a training after which a network is measured too, and after its first epoch and before it."""
 CONTROL = "untrained"
 WALKS = {"random": WIDE, "fgsm": NARROW, "pgd": NARROW}
 SITE, REPRESENTATION, SCALED = "hidden", "relu", "scale"
@@ -63,7 +65,8 @@ KINDS = {
 class Smoothness(Study):
     """The networks of `KINDS`, on images of unit L_3 norm.
 
-    Which there are of a scale, and with how many seeds each, `members` says; figures are of the first seed.
+    Which there are of a scale, and with how many seeds each, `members` says; figures are of the first seed, but for
+    those of training, which are of all.
     """
 
     name = "smoothness"
@@ -137,7 +140,14 @@ class Smoothness(Study):
         """Accuracy, distances, norms of Jacobians, and spectra of a network; no values of single test images."""
         how = {each: self.settings[each] for each in ("walked", "blocks", "strengths")} | self.settings["training"]
         found = of_network(
-            name, int(seed), self._train(), self._test(), self._networks_kept, progress=self.progress, **how
+            name,
+            int(seed),
+            self._train(),
+            self._test(),
+            self._networks_kept,
+            progress=self.progress,
+            keep_epochs=self._followed(name),
+            **how,
         )
         groups = {node.path: node.to_dataset() for node in found.subtree if node.has_data}
         return stamped(groups | {"/accuracy": groups["/accuracy"].drop_dims("image")}, provenance(found))
@@ -169,6 +179,24 @@ class Smoothness(Study):
         ended = (name for name in self.networks if not KINDS[name].local)
         return xr.DataTree.from_dict({f"/{name}/history": self._trained(name).history for name in ended})
 
+    @result
+    def followed(self, name: str, seed: str) -> xr.Dataset:
+        """Accuracy, loss and Jacobians of test images after some epochs of a training."""
+        sites, some = [SITE, f"re:^{REPRESENTATION}$"], {"images": self.settings["walked"], "progress": self.progress}
+        return npb.follow(self._trained(name, int(seed)), self._test(), sites, wrt=SCALED, **some)
+
+    def training(self) -> xr.DataTree:
+        """The networks followed through their trainings, those of several seeds as their mean."""
+        found: dict[str, xr.DataTree] = {}
+        for name in self.networks:
+            seeds = range(self.settings["members"][name])
+            every = {f"/{name}-{seed}/followed": self.followed(name, str(seed)) for seed in seeds}
+            tree = xr.DataTree.from_dict(every)
+            several, one = f"{name}, mean of {len(every)} trainings", f"{name}, one training"
+            found |= npb.over_seeds(tree, {several: list(tree.children)}).children if len(every) > 1 else {}
+            found |= {one: tree[f"{name}-0"]} if len(every) == 1 else {}
+        return xr.DataTree(children=found)
+
     def distances(self) -> xr.DataTree:
         """Those of the networks, as models of one tree."""
         found = {name: self.measured(name, "0")["distances"].to_dataset() for name in self.networks}
@@ -181,11 +209,16 @@ class Smoothness(Study):
     def _network(self, name: str) -> nn.Module:
         return self._trained(name).last
 
-    def _trained(self, name: str) -> Any:
+    def _trained(self, name: str, seed: int = 0) -> Any:
         if name not in self.settings["members"]:
             raise MissingData(f"at scale {self.scale} there is no network {name} in this study: see --scale")
-        training = self.settings["training"]
-        return trained(name, 0, self._train(), self._networks_kept, progress=self.progress, **training)
+        how = self.settings["training"] | {"keep_epochs": self._followed(name), "progress": self.progress}
+        return trained(name, seed, self._train(), self._networks_kept, **how)
+
+    def _followed(self, name: str) -> tuple[int, ...]:
+        """The epochs after which a network is measured: of units that stay, those of what is on top of them."""
+        epochs = self.settings["training"]["decoder_epochs" if KINDS[name].local else "epochs"]
+        return tuple(sorted({0, 1, *np.linspace(0, epochs, FOLLOWED + 1).round().astype(int).tolist()}))
 
     def _spectra(self, model: nn.Module) -> xr.Dataset:
         return unit_spectra(model, self._test(), [SITE], units=self.settings["counts"], progress=self.progress)
@@ -257,12 +290,14 @@ def trained(
     decoder_epochs: int,
     epochs: int,
     batch_size: int,
+    keep_epochs: tuple[int, ...] = (),
     progress: bool = True,
 ) -> Trained:
-    """One of the networks after its last epoch, which is what was published."""
+    """One of the networks after its last epoch, which is what was published, and after `keep_epochs`."""
     kind, folder = KINDS[name], out / f"{name}-{seed}"
     network = initial("shallow", data, seed, hidden=hidden, power=kind.power, batch_norm=kind.batch_norm)
     how = {"seed": seed, "validation": 0.0, "out": folder, "name": folder.name, "progress": progress}
+    how |= {"keep_epochs": keep_epochs}
     if kind.local:
         defense = dataclasses.replace(parse_defense(local), untrained=name == CONTROL)
         return npb.fit(defense, network, data, DECODER, epochs=decoder_epochs, batch_size=batch_size, **how)

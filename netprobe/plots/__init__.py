@@ -24,6 +24,7 @@ from netprobe.plots.drawing import save, style
 from netprobe.plots.effective_rank import plot_effective_rank
 from netprobe.plots.filter_hoyer import plot_filter_hoyer
 from netprobe.plots.firing import plot_firing
+from netprobe.plots.followed import plot_followed
 from netprobe.plots.frequency_gains import plot_frequency_gains
 from netprobe.plots.front_end_filters import plot_front_end_filters
 from netprobe.plots.gradcam import plot_gradcam
@@ -89,6 +90,7 @@ __all__ = [
     "plot_effective_rank",
     "plot_filter_hoyer",
     "plot_firing",
+    "plot_followed",
     "plot_frequency_gains",
     "plot_front_end_filters",
     "plot_gradcam",

@@ -19,7 +19,10 @@ OF_EVALUATION = (
     *("corruptions", "frequency_gains", "landscape"),
 )
 # What `npb.fit`, `npb.training.partial.sweep` and the analyses of defenses give.
-OF_TRAINING = ("history", "partial", "polarization", "atoms", "code", "firing", "prototypes", "settling", "lateral")
+OF_TRAINING = (
+    *("history", "followed", "partial", "polarization", "atoms", "code", "firing", "prototypes", "settling"),
+    "lateral",
+)
 OF_REPRESENTATIONS = ("similarity", "rsa", "cka_matrix")  # what `netprobe similarity` gives
 OF_GEOMETRY = ("jacobian", "distances", "units", "plane")  # what `netprobe.geometry` gives
 OF_WEIGHTS = ("singular_values", "filters", "batch_norm", "batch_norm_drift")  # what `netprobe.weights` gives
@@ -40,6 +43,7 @@ DRAWN = {
     "evaluation": ("accuracy", "mean_loss"),
     "filters": ("hoyer", "hoyer_filter"),
     "firing": ("frequency", "always", "even"),
+    "followed": ("accuracy", "mean_loss", "mean_frobenius"),
     "frequency_gains": ("gain", "group_gain", "centroid"),
     "gradcam": ("map", "predicted"),
     "history": ("loss", "accuracy"),
@@ -68,6 +72,7 @@ GIVEN_BY = {
     **dict.fromkeys(OF_EVALUATION, "evaluate"),
     "landscape": "loss_landscape",
     **dict.fromkeys(OF_TRAINING, "fit"),
+    "followed": "follow",
     "partial": "training.partial.sweep",
     "polarization": "polarization",
     "atoms": "dictionary_atoms",

@@ -55,7 +55,7 @@ def plot_training_terms(
         keys = epoch_curves(panel, every, {name: "-"})[: len(every)]
         panel.set_xlabel("")
         panel.xaxis.set_major_locator(MaxNLocator(2, integer=True, min_n_ticks=1))
-        _scale(panel, np.concatenate([entry.data[name].values for entry in every if name in entry.data]), name)
+        scaled(panel, np.concatenate([entry.data[name].values for entry in every if name in entry.data]), name)
     heading(ax, "Terms of the loss during training", keys)
     return ax
 
@@ -77,7 +77,8 @@ def _terms(every: Sequence[Measured], wanted: Iterable[str] | None) -> list[str]
     return asked
 
 
-def _scale(panel: Axes, values: np.ndarray, name: str) -> None:
+def scaled(panel: Axes, values: np.ndarray, name: str) -> None:
+    """Accuracies on a whole axis; other values that span many decades on a logarithmic one."""
     known = values[np.isfinite(values)]
     if name.endswith("accuracy"):
         panel.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))

@@ -30,13 +30,13 @@ from netprobe.training.initial import architecture_of, check_fit, defended, init
 from netprobe.training.keeping import Keeper
 from netprobe.training.loop import Loop
 from netprobe.training.regularising import Regularisation, asked, by_contents, described, settings_apart
-from netprobe.training.saved import BEST, CARD, LAST, read_checkpoint, stage_file
+from netprobe.training.saved import BEST, CARD, LAST, epoch_file, read_checkpoint, stage_file
 from netprobe.training.trained import Trained, history_dataset
 from netprobe.training.validation import Validation
 
 AT_ONCE = 1024
 """Images that are augmented at a time."""
-IRRELEVANT = ("save_every",)
+IRRELEVANT = ("save_every", "keep_epochs")
 """Settings that do not change what is learnt."""
 
 
@@ -69,8 +69,9 @@ def fit(
         "jacobian:site=hidden", one or several. The history has each by its name, without its coupling, and the loss of
         the defense alone as "unregularised_loss".
     validation : images to choose the best epoch by, or the share of `data` to hold out for that; default: the recipe's.
-    out : a folder for last.pt (to go on from), best.pt and history.jsonl. The same call goes on from there, also after
-        a kill at any moment, and on a CPU ends with the weights, bit for bit, that an undisturbed run ends with.
+    out : a folder for last.pt (to go on from), best.pt, epoch-N.pt of the recipe's `keep_epochs`, and history.jsonl.
+        The same call goes on from there, also after a kill at any moment, and on a CPU ends with the weights, bit for
+        bit, that an undisturbed run ends with.
     device : by default where the model is, and a GPU for a model given by name if there is one.
 
     Returns
@@ -239,6 +240,17 @@ def _go_on(loop: Loop, begun: dict[str, Any]) -> None:
             "give another folder, or delete that one"
         )
     loop.restore(begun.pop("state_dict"), begun.pop("training"))  # large, and of no use any more
+    lost = [epoch for epoch in _kept_epochs(loop) if not (folder / epoch_file(epoch)).exists()]
+    if lost:
+        raise CheckpointError(
+            f"{folder} has no network after epoch {', '.join(map(str, lost))}: it was trained without "
+            f"keep_epochs={','.join(map(str, loop.recipe.keep_epochs))}; leave that out, or give another folder"
+        )
+
+
+def _kept_epochs(loop: Loop) -> list[int]:
+    """Those of the recipe's `keep_epochs` that training has come to."""
+    return [epoch for epoch in loop.recipe.keep_epochs if epoch <= loop.progress.epoch]
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
@@ -265,11 +277,12 @@ def _trained(loop: Loop) -> Trained:
     last = loop.finished()
     model = _with_weights(last, loop.keeper.weights if folder is None else _weights(folder / BEST))
     stages = tuple(_with_weights(last, weights) for weights in _stages(loop))
+    kept = {epoch: _with_weights(last, _epoch(loop, epoch)) for epoch in _kept_epochs(loop)}
     if loop.regularisation:
         attrs["regularisers"] = list(loop.regularisation.settings)
     history = history_dataset(loop.history, attrs, {**loop.defense.recorded, **loop.regularisation.recorded})
     regularisers = tuple(loop.regularisation.settings.values())
-    return Trained(model, last, history, loop.defense, loop.recipe, folder, findings, stages, regularisers)
+    return Trained(model, last, history, loop.defense, loop.recipe, folder, findings, stages, regularisers, kept)
 
 
 def _stages(loop: Loop) -> list[dict[str, Tensor]]:
@@ -277,6 +290,12 @@ def _stages(loop: Loop) -> list[dict[str, Tensor]]:
     begun = [first for first in loop.defense.stages(loop.recipe.epochs)[1:] if first <= loop.progress.epoch]
     folder = loop.keeper.folder
     return loop.keeper.stages if folder is None else [_weights(folder / stage_file(n + 1)) for n in range(len(begun))]
+
+
+def _epoch(loop: Loop, number: int) -> dict[str, Tensor]:
+    """The weights after an epoch that was kept."""
+    folder = loop.keeper.folder
+    return loop.keeper.epochs[number] if folder is None else _weights(folder / epoch_file(number))
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

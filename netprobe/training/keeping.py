@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from netprobe.processes import Processes
 from netprobe.scratch import Scratch
-from netprobe.training.saved import BEST, LAST, PREPARING, save_checkpoint, stage_file, write_history
+from netprobe.training.saved import BEST, LAST, PREPARING, epoch_file, save_checkpoint, stage_file, write_history
 
 
 class Keeper:
@@ -23,6 +23,7 @@ class Keeper:
         self.card, self.folder, self.together, self.save_every = card, folder, together, save_every
         self.weights: dict[str, Tensor] | None = None
         self.stages: list[dict[str, Tensor]] = []
+        self.epochs: dict[int, dict[str, Tensor]] = {}
         self.saved_at = time.monotonic()
         place = None if folder is None else folder / PREPARING
         self.scratch = Scratch(place, card["key"], save_every, together.leads)
@@ -49,6 +50,13 @@ class Keeper:
             self.stages.append(copied(network))
         elif self.writes:
             save_checkpoint(self.folder / stage_file(number), network, self.card)
+
+    def epoch(self, network: nn.Module, number: int) -> None:
+        """The weights after epoch `number`, which the recipe asks to keep."""
+        if self.folder is None:
+            self.epochs[number] = copied(network)
+        elif self.writes:
+            save_checkpoint(self.folder / epoch_file(number), network, self.card | {"epoch": number})
 
     def last(self, model: nn.Module, state: dict[str, Any]) -> None:
         """Where training is."""

@@ -113,6 +113,8 @@ class Loop:
         images = len(self.data) * self.recipe.epochs
         done = len(self.data) * self.progress.epoch + self.progress.step * self.recipe.batch_size
         hidden = not (progress and self.together.leads)
+        if not done:
+            self._keep_epoch()
         with tqdm(total=images, initial=done, desc=name, unit="image", unit_scale=True, disable=hidden) as bar:
             try:
                 while self.progress.epoch < self.recipe.epochs and self.progress.stopped is None:
@@ -239,9 +241,14 @@ class Loop:
         stages = self.defense.stages(self.recipe.epochs)
         if self.progress.epoch in stages:
             self.keeper.stage(self.result, stages.index(self.progress.epoch))
+        self._keep_epoch()
         self._begin_epoch()  # before the state is saved: it holds the optimiser of the epoch that comes
         self._save()
         self.together.wait()
+
+    def _keep_epoch(self) -> None:
+        if self.progress.epoch in self.recipe.keep_epochs:
+            self.keeper.epoch(self.result, self.progress.epoch)
 
     def _save(self) -> None:
         self.keeper.last(self.model, self.state())

@@ -29,6 +29,11 @@ def stage_file(number: int) -> str:
     return f"stage-{number}.pt"
 
 
+def epoch_file(number: int) -> str:
+    """What the network after epoch `number` is called; 0 is before the first step."""
+    return f"epoch-{number}.pt"
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What `save_checkpoint` wrote."""
     contents = read(path)

@@ -47,6 +47,7 @@ class Trained:
     findings  what one should know: robust or catastrophic overfitting, an early stop
     folder    where checkpoints and history are, if anywhere
     stages    the networks that the stages of the defense ended with, but for the last stage
+    kept      the networks after the epochs `keep_epochs` of the recipe, by epoch; 0 is before the first step
     regularisers  whose terms joined the loss; the history's attribute of that name says under which names it has them
     """
 
@@ -59,6 +60,7 @@ class Trained:
     findings: list[str] = field(default_factory=list)
     stages: tuple[nn.Module, ...] = ()
     regularisers: tuple[Regulariser, ...] = ()
+    kept: Mapping[int, nn.Module] = field(default_factory=dict)
 
     def results(self, name: str = "trained", data: Data | None = None) -> xr.DataTree:
         """The history as results like any other, of a model called `name`: to report, to save, to join.

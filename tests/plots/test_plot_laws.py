@@ -31,6 +31,7 @@ METRIC = {
     "plot_effective_rank": "singular_values",
     "plot_filter_hoyer": "filters",
     "plot_firing": "firing",
+    "plot_followed": "followed",
     "plot_gradcam": "gradcam",
     "plot_lateral_map": "lateral",
     "plot_learning_curves": "history",
@@ -84,7 +85,9 @@ OF_FRONT_ENDS = {
     "plot_similarity_training",
     "plot_spectrum_maps",
 }  # with tests of their own
-SHARED_SITES = ("plot_psr_ridge", "plot_firing", "plot_batch_norm", "plot_filter_hoyer", "plot_singular_values")
+SHARED_SITES = (
+    "plot_batch_norm", "plot_filter_hoyer", "plot_firing", "plot_followed", "plot_psr_ridge", "plot_singular_values",
+)  # fmt: skip
 # colours mean numbers there, not models
 PICTURES = (
     "plot_cka_matrix", "plot_corruption_table", "plot_gradcam", "plot_lateral_map", "plot_loss_landscape",
@@ -231,6 +234,7 @@ def test_a_missing_metric_is_named_with_the_remedy(name, results):
     remedy = "npb.weights.analyse" if metric in OF_WEIGHTS else rf"metrics=\[\.\.\., '{metric}'\]"
     remedy = {"landscape": "npb.loss_landscape"}.get(metric, "npb.evaluate") if metric in OF_EVALUATION else remedy
     other = {
+        "followed": "npb.follow",
         "partial": "npb.training.partial.sweep",
         "polarization": "npb.polarization",
         "firing": "npb.defenses.hah.firing",

@@ -161,3 +161,38 @@ def test_networks_without_the_term_are_left_out_and_an_undefined_correlation_say
     assert len(ax.child_axes) == 3 and ax.child_axes[2].texts[0].get_text() == "undefined"
     with pytest.raises(NetprobeError, match="none of these trainings had the regulariser 'similarity'"):
         plots.plot_similarity_training(robust)
+
+
+@pytest.fixture
+def followed(results) -> xr.Dataset:
+    return results["robust"]["followed"].to_dataset().isel(site=[0, 1])
+
+
+def test_a_network_is_followed_with_its_intervals(followed):
+    ax = plots.plot_followed(followed)
+    assert [panel.get_title("left") for panel in ax.child_axes] == [
+        "Loss (nat)", "Accuracy", *(f"‖J‖ of {site}" for site in followed["site"].values)
+    ]  # fmt: skip
+    wanted = [followed["mean_loss"], followed["accuracy"], *followed["mean_frobenius"].T]
+    bounds = ["mean_loss_interval", "accuracy_interval", *2 * ["mean_frobenius_interval"]]
+    sites = [{}, {}, {"site": 0}, {"site": 1}]
+    for panel, values, name, place in zip(ax.child_axes, wanted, bounds, sites, strict=True):
+        (line,), (band,) = panel.lines, panel.collections
+        assert_array_equal(line.get_xdata(), followed["epoch"].values)
+        assert_array_equal(line.get_ydata(), values.values)
+        drawn = np.unique(band.get_paths()[0].vertices[:, 1])
+        assert_array_equal(drawn, np.unique(followed[name].isel(place).values))
+        low, high = panel.get_ylim()
+        assert low <= drawn.min() and drawn.max() <= high
+    assert ax.child_axes[1].get_ylim() == (0, 1.02)
+
+
+def test_of_many_sites_some_are_drawn_or_those_that_are_named(results):
+    data = results["robust"]["followed"].to_dataset()
+    names = list(data["site"].values)
+    drawn = [panel.get_title("left") for panel in plots.plot_followed(data).child_axes[2:]]
+    assert len(drawn) == 4 and drawn[0].endswith(names[0]) and drawn[-1].endswith(names[-1])
+    (panel,) = plots.plot_followed(data, sites=names[2]).child_axes[2:]
+    assert panel.get_title("left") == f"‖J‖ of {names[2]}"
+    with pytest.raises(NetprobeError, match="unknown site 'conv99'"):
+        plots.plot_followed(data, sites=["conv99"])

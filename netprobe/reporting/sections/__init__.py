@@ -9,7 +9,7 @@ from netprobe.reporting.sections.nearest_errors import BOUNDARY_DISTANCE, MINIMU
 from netprobe.reporting.sections.representations import CKA_MATRIX, RSA, SIMILARITY
 from netprobe.reporting.sections.section import Figure, Numbers, Section, shown_perturbations
 from netprobe.reporting.sections.smoothness import DISTANCES, JACOBIAN, LANDSCAPE, PLANE, UNITS
-from netprobe.reporting.sections.training import HISTORY, PARTIAL
+from netprobe.reporting.sections.training import FOLLOWED, HISTORY, PARTIAL
 from netprobe.reporting.sections.weights import BATCH_NORM, BATCH_NORM_DRIFT, FILTERS, SINGULAR_VALUES
 
 __all__ = ["SECTIONS", "Figure", "Numbers", "Section", "shown_perturbations"]
@@ -28,6 +28,7 @@ SECTIONS = (
     UNITS,
     PLANE,
     HISTORY,
+    FOLLOWED,
     POLARIZATION,
     ATOMS,
     CODE,

@@ -25,6 +25,10 @@ def _history(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
         yield Figure("What the similarity of pairs was drawn to, site by site", draw)
 
 
+def _followed(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
+    yield Figure("Loss, accuracy and Jacobians over epochs", partial(plots.plot_followed, results, models=models))
+
+
 def _partial(results: xr.DataTree, models: list[str]) -> Iterator[Figure]:
     every = measured(results, "partial", models)
     codes = [code for entry in every for code in mixed(entry.data)]
@@ -58,6 +62,19 @@ HISTORY = Section(
     _history,
     Numbers("accuracy", "epoch", 3),
     ("loss", "accuracy", "validation_accuracy", "validation_robust_accuracy", "lr", "images_per_second"),
+)
+
+FOLLOWED = Section(
+    "followed",
+    "What training did, epoch by epoch",
+    "Images that were not trained on, after some of the epochs, 0 being before the first step: their loss and "
+    "accuracy, and how far the activations of a site move with the input, the mean Frobenius norm of the Jacobian. "
+    "Accuracy that grows together with the norm is bought with smoothness; norms of inner sites depend on scales that "
+    "later layers undo. Bands are 95 % intervals, over images, or over trainings where a line is the mean of several; "
+    "the images are the same at every epoch, so that a step between epochs may be surer than the bands look.",
+    _followed,
+    Numbers("accuracy", "epoch", 3),
+    ("accuracy", "mean_loss", "mean_frobenius", "mean_operator"),
 )
 
 PARTIAL = Section(

@@ -34,7 +34,7 @@ FORMAT = 1
 COMPUTING = ("netprobe-torch", "torch")
 """The packages whose versions decide what training gives."""
 
-BESIDE = {"seed", "save_every"}
+BESIDE = {"seed", "save_every", "keep_epochs"}
 """Settings of a recipe that are not the sweep's to keep: a unit has a seed of its own, and saving changes nothing."""
 
 
