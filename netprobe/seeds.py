@@ -22,7 +22,7 @@ STUDENT, WELCH = "Student t over trainings", "Welch's t interval over trainings"
 SHARES = ("accuracy", "worst_accuracy", "mean_accuracy", "group_accuracy", "error", "mean_error", "success")
 LENGTHS = ("input", "input²")
 """Units of what is at least 0."""
-NORMS = ("mean_frobenius", "mean_operator", "mean_loss")
+NORMS = ("mean_frobenius", "mean_operator")
 """And names of what is, whatever its unit."""
 
 

@@ -58,11 +58,11 @@ def _over_eps(every: Sequence[Measured], name: str, swept: list[str], site: str 
     every = select(every, perturbation=swept)
     every = [entry for each in every for entry in select([each], site=site or str(each.data["site"].values[-1]))]
     eps = every[0].data["eps"].values
-    graded = all(each.graded for each in conditions(every[0].data))
-    grey_levels = not graded and np.allclose(eps * 255, np.round(eps * 255), atol=1e-3)
+    shown = conditions(every[0].data)[-1]
+    grey_levels = not (shown.graded or shown.relative) and np.allclose(eps * 255, np.round(eps * 255), atol=1e-3)
     handles = [curve(ax, entry.data["eps"].values * (255 if grey_levels else 1), entry, name) for entry in every]
     ax.set(xlim=(0, None), ylim=(0, None), ylabel=label(every[0].data[name]))
-    ax.set_xlabel("Severity" if graded else "ε (grey levels of 255)" if grey_levels else "ε (input units)")
+    ax.set_xlabel(shown.axis("grey levels of 255" if grey_levels else "input units"))
     sites = ", ".join(dict.fromkeys(str(entry.data["site"].item()) for entry in every))
     heading(ax, f"{every[0].data['family'].values[0]}, {sites}", handles)
     return ax

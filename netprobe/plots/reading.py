@@ -93,6 +93,10 @@ GIVEN_BY = {
 }
 """The function of netprobe that measures a metric, if not the probe."""
 
+STRENGTHS = {"Gaussian noise": "σ", "salt and pepper": "amount"}
+"""What the strength of a family is called, if not ε; the coordinate of results is "eps" for all of them."""
+RELATIVE = {"amount": "share of the coordinates"}
+"""Strengths that are not in the units of the input."""
 
 MANY = 16  # conditions that a reader takes in one by one
 
@@ -217,11 +221,28 @@ class Condition(NamedTuple):
 
         return self.family in CORRUPTIONS
 
+    @property
+    def symbol(self) -> str:
+        """What `eps` is called: ε of an attack, σ of Gaussian noise."""
+        return STRENGTHS.get(self.family, "ε")
+
+    @property
+    def relative(self) -> bool:
+        """Whether `eps` is a share, not in units of the input."""
+        return self.symbol in RELATIVE
+
+    def axis(self, units: str = "input units") -> str:
+        """The label of an axis of strengths in these units."""
+        if self.graded:
+            return "Severity"
+        return f"{self.symbol.capitalize()} ({RELATIVE[self.symbol]})" if self.relative else f"{self.symbol} ({units})"
+
     def __str__(self) -> str:
-        """As people say it: "pgd@0.0314" is "pgd ε=8/255", "fog@3" is "fog severity 3"."""
+        """As people say it: "pgd@0.0314" is "pgd ε=8/255", "noise@0.1" "noise σ=0.1", "fog@3" "fog severity 3"."""
         if not np.isfinite(self.eps) or self.name == "clean":
             return self.name
-        return f"{self.base} severity {self.eps:g}" if self.graded else f"{self.base} ε={budget(self.eps)}"
+        strength = f"severity {self.eps:g}" if self.graded else f"{self.symbol}={budget(self.eps)}"
+        return f"{self.base} {strength}"
 
 
 def conditions(data: xr.Dataset, dim: str = "perturbation") -> list[Condition]:

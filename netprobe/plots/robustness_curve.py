@@ -13,8 +13,6 @@ from netprobe.errors import NetprobeError
 from netprobe.plots.drawing import canvas, curve, heading, styled
 from netprobe.plots.reading import budget, conditions, label, measured, pick, select, sweep
 
-AXES = {"attack": "ε (input units)", "noise": "Strength of the noise (input units)", "corruption": "Severity"}
-
 
 @styled
 def plot_robustness_curve(
@@ -43,11 +41,15 @@ def plot_robustness_curve(
     ax = canvas(ax)
     handles = [curve(ax, np.array(at), entry, "accuracy") for entry in chosen]
     role = str(pick(every[0].data, condition=names[-1])["role"].values) if "role" in every[0].data.coords else "attack"
-    ax.set(ylim=(0, 1.02), xlabel=AXES.get(role, AXES["attack"]), ylabel=label(every[0].data["accuracy"]))
+    last = conditions(pick(every[0].data, condition=names[-1]), "condition")[0]
+    ax.set(
+        ylim=(0, 1.02),
+        xlabel="Severity" if role == "corruption" else last.axis(),
+        ylabel=label(every[0].data["accuracy"]),
+    )
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.xaxis.set_major_locator(FixedLocator(_apart(at)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _spelled(value, at)))
-    last = conditions(pick(every[0].data, condition=names[-1]), "condition")[0]
     heading(ax, f"Accuracy under {last.base}", handles)
     return ax
 

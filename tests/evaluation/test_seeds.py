@@ -79,11 +79,13 @@ def test_intervals_end_where_no_mean_can_be():
     tree = xr.DataTree()
     for name, (accuracy, median, loss) in far.items():
         every = {"accuracy": (["k"], accuracy, "1"), "median": ([], median, "input²"), "mean_loss": ([], loss, "nat")}
+        every["mean_frobenius"] = ([], median, "activation / input")
         found = {f"{key}{end}": each for key, one in every.items() for end, each in known(*one).items()}
         tree[f"{name}/evaluation"] = xr.DataTree(xr.Dataset(found, {"k": [1, 2]}))
     found = over_seeds(tree)["a/evaluation"]
     np.testing.assert_array_equal(found["accuracy_interval"], [[0, 1], [0, 1]])
     assert found["median_interval"].values[0] == 0 < t_interval(np.array([0.1, 4.0]))[1] == found["median_interval"][1]
+    assert found["mean_frobenius_interval"].values[0] == 0
     np.testing.assert_allclose(found["mean_loss_interval"], t_interval(np.array([-3.0, 5.0])))
 
 
@@ -103,7 +105,7 @@ def test_they_are_drawn_and_told_as_any_results(grouped):
         for figure in section.figures(grouped, models) if models else ():
             plt.close(figure.draw().figure)
     said = str(verdict(grouped))
-    assert "Under gaussian ε=0.2: a difference of" in said and "over 3 trainings of plain and 2 of wide" in said
+    assert "Under gaussian σ=0.2: a difference of" in said and "over 3 trainings of plain and 2 of wide" in said
 
 
 def test_mistakes_are_named(results):

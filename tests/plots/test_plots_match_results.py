@@ -128,7 +128,7 @@ def test_ridge_says_when_nothing_is_defined(results):
 
 def test_snr_bars_intervals_and_medians(results):
     ax = plots.plot_snr(results, perturbation="noise")
-    assert (ax.get_ylabel(), title(ax)) == ("Signal-to-noise ratio (dB)", "noise ε=0.1 (Gaussian noise)")
+    assert (ax.get_ylabel(), title(ax)) == ("Signal-to-noise ratio (dB)", "noise σ=0.1 (Gaussian noise)")
     assert legend(ax) == ["natural", "robust", "trades", "median"]
     intervals, medians = ax.collections[2], ax.collections[3]
     data = results["robust"]["snr"].sel(perturbation="noise")
@@ -215,7 +215,7 @@ def test_accuracy_points_and_wilson_intervals(results):
     ax.figure.draw_without_rendering()
     assert ax.get_ylim() == (0, 1)
     assert [text.get_text() for text in ax.get_xticklabels()] == [
-        "clean", "pgd ε=2/255", "pgd ε=4/255", "pgd ε=8/255", "noise ε=0.1",
+        "clean", "pgd ε=2/255", "pgd ε=4/255", "pgd ε=8/255", "noise σ=0.1",
     ]  # fmt: skip
     assert ax.get_yticklabels()[-1].get_text() == "100 %"
     data = results["trades"]["accuracy"]
@@ -244,7 +244,7 @@ def test_gradcam_tiles(results):
 
 def test_gradcam_chooses_images_and_conditions(results):
     ax = plots.plot_gradcam(results, images=[1], conditions=["noise"], models=["trades"])
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["image", "trades\nnoise ε=0.1"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["image", "trades\nnoise σ=0.1"]
     with pytest.raises(NetprobeError, match=r"maps of 2 images: choose images= from 0 to 1, not \[7\]"):
         plots.plot_gradcam(results, images=[7])
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import netprobe as npb
 from netprobe.errors import NetprobeError
+from netprobe.perturb.specs import eps_of
 from netprobe.plots.drawing import power, shorten
 from netprobe.plots.reading import (
     budget,
@@ -72,6 +74,17 @@ def test_a_severity_is_no_budget():
     assert [str(each) for each in conditions(data)] == ["fog severity 1", "fog severity 5", "jpeg severity 3", "l2 ε=3"]
     assert describe(data.isel(perturbation=2)) == "jpeg severity 3 (jpeg_compression)"
     assert sweep(data) == ["fog@1", "fog@5"]
+
+
+def test_the_strength_of_a_noise_is_what_its_setting_measures():
+    noises = (npb.GaussianNoise(0.1), npb.UniformNoise(8 / 255), npb.SaltAndPepper(0.2))
+    data = perturbations(*((f"noise{k}@x", each.title, eps_of(each)) for k, each in enumerate(noises)))
+    named = [str(each).partition(" ")[2] for each in conditions(data)]
+    assert named == ["σ=0.1", "ε=8/255", "amount=0.2"]
+    axes = [each.axis() for each in conditions(data)]
+    assert axes == ["σ (input units)", "ε (input units)", "Amount (share of the coordinates)"]
+    measured = [type(each).strength for each in noises]
+    assert measured == ["std", "eps", "amount"]  # σ is the standard deviation, ε the largest change
 
 
 def test_describe_adds_the_family_where_the_name_does_not_tell():
