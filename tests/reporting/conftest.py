@@ -11,7 +11,8 @@ from synthetic_results import synthetic_results
 from netprobe.reporting import report
 
 HOSTILE = ("<script>alert(1)<", "'\"><img src=x onerror=alert(2)>")
-ELSEWHERE = ("batch_norm", "batch_norm_drift")  # on pages of their own in other tests; with all, one is too large
+ELSEWHERE = ("batch_norm", "batch_norm_drift", "followed")
+"""On pages of their own in other tests; with all, one is too large."""
 SITES = ("conv1", 'a"b', "</title><script>x", "{{ 7*7 }}", "layer.$x$", "fc")
 
 
