@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -165,3 +168,33 @@ def test_plots_show_the_numbers(perturbed, tmp_path):
             panel.images[0].get_array(), perturbed[model]["perturbation_spectrum"]["log_spectrum"][0]
         )
     plots.save(maps, tmp_path / "maps.svg"), plots.save(ax, tmp_path / "gains.svg")
+
+
+def test_names_of_like_corruptions_stand_apart_below_all_points():
+    gains = frequency_gains(evaluation(), centroids())
+    for name in gains.children:
+        close = gains[name]["frequency_gains"].to_dataset()
+        close["centroid"] = close["centroid"] * 0 + [1.0, 1.0, 12.9, 13.0, 13.0, 13.0]
+        gains[name]["frequency_gains"] = xr.DataTree(close)
+    with plots.style():
+        figure, ax = plt.subplots(figsize=(3.7, 4))
+    plots.plot_frequency_gains(gains, ax=ax)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert all(not one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1 and ax.bbox.y0 <= box.y0 for box in boxes)
+    lowest = min(min(line.get_ydata()) for line in ax.lines if line.get_linestyle() == "None")
+    assert max(box.y1 for box in boxes) < ax.transData.transform((0, lowest))[1]
+
+
+def test_whiskers_of_two_models_are_beside_each_other():
+    gains = frequency_gains(evaluation(), centroids())
+    (name,) = gains.children
+    twice = {"a": gains[name]["frequency_gains"].to_dataset(), "b": gains[name]["frequency_gains"].to_dataset()}
+    ax = plots.plot_frequency_gains(twice)
+    ax.figure.canvas.draw()
+    first, other = (line for line in ax.lines if line.get_linestyle() == "None")
+    moved = [line.get_transform().transform(line.get_xydata()) for line in (first, other)]
+    apart = (moved[1] - moved[0])[:, 0] * 72 / ax.figure.dpi
+    np.testing.assert_allclose(apart, 3)
+    assert ax.get_ylim()[1] > float(twice["a"]["gain_interval"].max())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 from typing import ParamSpec
 
 import matplotlib as mpl
@@ -180,7 +180,7 @@ def letters_across(ax: Axes, side: str = "width") -> float:
 
 def heading(ax: Axes, title: str, handles: Sequence[Artist] = ()) -> None:
     """The title with the legend below it, above the Axes and left-aligned, so that neither covers data."""
-    title = plain(fill(title, max(int(0.85 * letters_across(ax)), 20)))
+    title = plain("\n".join(balanced(title, max(int(0.85 * letters_across(ax)), 20))))
     named = [handle for handle in handles if handle.get_label()]
     if not named:
         ax.set_title(title)
@@ -196,6 +196,14 @@ def heading(ax: Axes, title: str, handles: Sequence[Artist] = ()) -> None:
         alignment="left",
     )
     legend.get_title().set_fontweight("bold")
+
+
+def balanced(title: str, letters: int) -> list[str]:
+    """As few lines of at most so many letters as there can be, about equally long; a number keeps its per cent sign."""
+    text, joint = title.replace(" %", "\N{NO-BREAK SPACE}%"), "\N{NO-BREAK SPACE}"
+    fewest = len(wrap(text, letters))
+    lines = next(each for width in range(1, letters + 1) if len(each := wrap(text, width)) <= fewest)
+    return [line.replace(joint, " ") for line in lines]
 
 
 def _columns(ax: Axes, handles: Sequence[Artist]) -> int:
@@ -223,10 +231,18 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
         below = 10.0 ** np.floor(np.log10(low))
         steps = np.outer(below * np.array([1, 10, 100]), (1, 2, 5)).ravel()
         inside = steps[(steps >= low) & (steps <= high)]
-        shown, name = inside if len(inside) else [np.sqrt(low * high)], lambda value, _: f"{value:.2g}"
+        shown, name = inside if len(inside) else [np.sqrt(low * high)], _two_digits
     axis.set_major_locator(FixedLocator(shown))
     axis.set_major_formatter(FuncFormatter(name))
     axis.set_minor_locator(NullLocator())
+
+
+def _two_digits(value: float, _: int | None = None) -> str:
+    """200 and 0.02 as they are, 2000000 as 2·10⁶."""
+    exponent = int(np.floor(np.log10(value)))
+    if -4 <= exponent <= 4:
+        return f"{float(f'{value:.2g}'):g}"
+    return f"{value / 10.0**exponent:.2g}·{power(10.0**exponent)}"
 
 
 def power(value: float, _: int | None = None) -> str:

@@ -42,6 +42,18 @@ def _across(ax: Axes, count: int) -> int:
     return -(-count // -(-count // most))
 
 
+def across_for(ax: Axes, names: Sequence[str]) -> int:
+    """How many panels to set beside each other so that their names are not cut off; two of the longest names."""
+    width, most = ax.figure.get_size_inches()[0] - 0.5, _across(ax, len(names))
+    longest = max(map(len, names))
+    return next((across for across in range(most, 2, -1) if _letters(width, across) >= longest), min(most, 2))
+
+
+def _letters(width: float, across: int) -> int:
+    """How long the name of a panel may be."""
+    return int((width / across - 0.4) * 72 / (0.6 * 8))
+
+
 def panel_canvas(ax: Axes | None, count: int, xlabel: str, ylabel: str, across: int | None = None) -> Axes:
     """`ax`, or one as high as so many panels need, `across` of them beside each other (None: as many as fit), with
     nothing of its own but the names of the axes.
@@ -64,8 +76,7 @@ def panels(ax: Axes, names: Sequence[str], across: int | None = None) -> list[Ax
         row, column = divmod(number, across)
         corner = (column / across + gap, 1 - (row + 1) / down + foot)
         panel = ax.inset_axes((*corner, 1 / across - 1.15 * gap, 1 / down - head - foot))
-        letters = int((width / across - 0.4) * 72 / (0.6 * 8))
-        panel.set_title(plain(shorten(name, max(letters, 6))), fontsize=8, fontweight="normal", pad=2)
+        panel.set_title(plain(shorten(name, max(_letters(width, across), 6))), fontsize=8, fontweight="normal", pad=2)
         panel.tick_params(labelsize=8, length=2, pad=1.5)
         panel.xaxis.set_major_locator(MaxNLocator(2))
         panel.yaxis.set_major_locator(MaxNLocator(2))

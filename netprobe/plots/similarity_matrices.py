@@ -15,7 +15,7 @@ from scipy.spatial.distance import squareform
 
 from netprobe.errors import NetprobeError, unknown
 from netprobe.plots.drawing import heading, styled
-from netprobe.plots.panels import panel_canvas, panels
+from netprobe.plots.panels import across_for, panel_canvas, panels
 from netprobe.plots.reading import Measured, describe, label, measured, select, spaced
 
 SIGNED, LENGTHS = "PuOr_r", "viridis"
@@ -60,7 +60,8 @@ def plot_similarity_matrices(
     places = _places(order, shown)
     signed = every[0].data.attrs.get("measure") != "euclidean"
     ax = panel_canvas(ax, 2 * len(shown), "Image", "Other image")
-    for panel, each in zip(panels(ax, [each.name for each in shown]), shown, strict=True):
+    names = [each.name for each in shown]
+    for panel, each in zip(panels(ax, names, across_for(ax, names)), shown, strict=True):
         _draw(panel, each.matrix[np.ix_(places, places)], signed)
     if signed:
         _bar(ax, label(every[0].data["similarity"]))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from netprobe.plots.drawing import QUIET, canvas, finite, heading, look, plain
 from netprobe.plots.panels import panel_canvas, panels
-from netprobe.plots.reading import Measured, interval
+from netprobe.plots.reading import Measured, conditions, interval
 
 DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
 """Of conditions; colours are of models."""
@@ -48,10 +47,10 @@ def _keys(every: Sequence[Measured]) -> list[Artist]:
     plainly = {"marker": ""}
     named = [entry for entry in every if entry.model]
     models = [Line2D([], [], color=look(e.index)["color"], label=plain(e.model), **plainly) for e in named]
-    conditions = dict.fromkeys(str(name) for entry in every for name in np.atleast_1d(entry.data["condition"].values))
+    seen = dict.fromkeys(str(each) for entry in every for each in conditions(entry.data, "condition"))
     dashed = [
         Line2D([], [], color=QUIET, linestyle=DASHES[number % len(DASHES)], label=plain(name), **plainly)
-        for number, name in enumerate(conditions)
+        for number, name in enumerate(seen)
     ]
     end = Line2D([], [], color=QUIET, linestyle=":", linewidth=0.8, label="T, where the network stops", **plainly)
     return [*models, *dashed, end]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,7 +10,7 @@ import xarray as xr
 import netprobe as npb
 from netprobe.errors import NetprobeError
 from netprobe.perturb.specs import eps_of
-from netprobe.plots.drawing import power, shorten
+from netprobe.plots.drawing import balanced, log_ticks, power, shorten
 from netprobe.plots.reading import (
     budget,
     conditions,
@@ -105,3 +106,30 @@ def test_short_forms():
     assert shorten("conv1") == "conv1"
     assert shorten("encoder.layers.encoder_layer_11.mlp.0", 20) == "…oder_layer_11.mlp.0"
     assert [power(value) for value in (1e-12, 0.1, 1, 100, 1000)] == ["10⁻¹²", "10⁻¹", "1", "100", "10³"]
+
+
+@pytest.mark.parametrize(
+    "low, high, shown",
+    [(1e-5, 1, ["10⁻⁵", "10⁻³", "10⁻¹"]), (15, 300, ["20", "50", "100", "200"]), (2.2e6, 9e6, ["5·10⁶"]),
+     (0.012, 0.03, ["0.02"])],
+)  # fmt: skip
+def test_numbers_of_logarithmic_axes_are_written_out(low, high, shown):
+    ax = plt.subplots()[1]
+    ax.set(yscale="log", ylim=(low, high))
+    log_ticks(ax.yaxis, low, high)
+    assert [label.get_text() for label in ax.get_yticklabels()] == shown
+
+
+def test_long_titles_have_lines_of_like_length_and_no_lone_per_cent_sign():
+    assert balanced("400 of 500 atoms, by use: 6.28, 57 % nearly uniform", 34) == [
+        "400 of 500 atoms, by use:", "6.28, 57 % nearly uniform"
+    ]  # fmt: skip
+    assert balanced("spectrum of the perturbation, boundary (Boundary L2)", 50) == [
+        "spectrum of the perturbation,", "boundary (Boundary L2)"
+    ]  # fmt: skip
+    assert balanced("short", 20) == ["short"] and balanced("", 20) == []
+    for letters in range(20, 60):
+        words = "a bb ccc dddd eeeee ffffff ggggggg hhhhhhhh 12 % iii jj k"
+        lines = balanced(words, letters)
+        assert " ".join(lines) == words and max(map(len, lines)) <= letters
+        assert len(lines) <= -(-len(words) // (letters - 8)) and not any(line.startswith("%") for line in lines)

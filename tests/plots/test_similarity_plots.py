@@ -20,6 +20,12 @@ def test_matrices_share_one_order(results):
         assert_array_equal(panel.images[0].get_array(), matrix.values[np.ix_(order, order)])
 
 
+def test_names_of_panels_are_not_cut_off(results):
+    ax = plots.plot_similarity_matrices(results, sites=["conv1", "layer1.0.conv1"])
+    names = [panel.get_title("left") for panel in ax.child_axes]
+    assert names[0] == "pixels" and names[2] == "natural layer1.0.conv1"
+
+
 def test_clustering_puts_groups_beside_each_other():
     group = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], 5))
     matrix = (group[:, None] == group) * 0.8 + 0.1
