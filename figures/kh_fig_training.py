@@ -1,7 +1,7 @@
 """Training curves of arXiv 2405.00679: loss, accuracy and Jacobians of test images over epochs; terms of the loss.
 
-The first file has test images after some of the epochs, of all networks; of KH, whose units stay as they were learnt,
-those of the read-out. The second has what was minimised, means over each epoch, of the networks trained end to end.
+The first file has test images after some of the epochs, the second what was minimised, means over each epoch of the
+first training. KH has the epochs of its read-out: its units stay as they were learnt before, and so do their Jacobians.
 """
 
 from __future__ import annotations

@@ -175,9 +175,8 @@ class Smoothness(Study):
 
     @result
     def history(self) -> xr.DataTree:
-        """How the networks trained end to end were trained."""
-        ended = (name for name in self.networks if not KINDS[name].local)
-        return xr.DataTree.from_dict({f"/{name}/history": self._trained(name).history for name in ended})
+        """How the networks were trained; of KH the read-out."""
+        return xr.DataTree.from_dict({f"/{name}/history": self._trained(name).history for name in self.networks})
 
     @result
     def followed(self, name: str, seed: str) -> xr.Dataset:
@@ -186,16 +185,22 @@ class Smoothness(Study):
         return npb.follow(self._trained(name, int(seed)), self._test(), sites, wrt=SCALED, **some)
 
     def training(self) -> xr.DataTree:
-        """The networks followed through their trainings, those of several seeds as their mean."""
-        found: dict[str, xr.DataTree] = {}
-        for name in self.networks:
-            seeds = range(self.settings["members"][name])
-            every = {f"/{name}-{seed}/followed": self.followed(name, str(seed)) for seed in seeds}
-            tree = xr.DataTree.from_dict(every)
-            several, one = f"{name}, mean of {len(every)} trainings", f"{name}, one training"
-            found |= npb.over_seeds(tree, {several: list(tree.children)}).children if len(every) > 1 else {}
-            found |= {one: tree[f"{name}-0"]} if len(every) == 1 else {}
-        return xr.DataTree(children=found)
+        """The networks followed through their trainings, those of several seeds as their mean; names say how many.
+
+        Where nothing is computed, of those seeds of which there are results.
+        """
+        every = {name: self._seeds_followed(name) for name in self.networks}
+        there = {name: seeds for name, seeds in every.items() if seeds} or {self.networks[0]: ["0"]}
+        found = {f"{name}-{seed}": self.followed(name, seed) for name, seeds in there.items() for seed in seeds}
+        tree = xr.DataTree.from_dict({f"/{name}/followed": data for name, data in found.items()})
+        several = {name: seeds for name, seeds in there.items() if len(seeds) > 1}
+        means = npb.over_seeds(tree, {name: [f"{name}-{seed}" for seed in seeds] for name, seeds in several.items()})
+        shown = {name: means[name] if name in several else tree[f"{name}-{seeds[0]}"] for name, seeds in there.items()}
+        return xr.DataTree(children={_counted(name, len(there[name])): each for name, each in shown.items()})
+
+    def _seeds_followed(self, name: str) -> list[str]:
+        every = map(str, range(self.settings["members"][name]))
+        return [seed for seed in every if self.run or (self.folder / f"followed-{name}-{seed}.nc").exists()]
 
     def distances(self) -> xr.DataTree:
         """Those of the networks, as models of one tree."""
@@ -232,6 +237,11 @@ class Smoothness(Study):
 
     def _test(self) -> Data:
         return npb.data.load(self.settings["data"], limit=self.settings["limits"][1])
+
+
+def _counted(name: str, trainings: int) -> str:
+    """A network's name in legends."""
+    return f"{name}, one training" if trainings == 1 else f"{name}, mean of {trainings} trainings"
 
 
 def measure(

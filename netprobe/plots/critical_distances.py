@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -44,29 +45,47 @@ def plot_critical_distances(
 
 def _draw(panel: Axes, every: Sequence[Measured]) -> bool:
     """Returns whether there are images that were never fooled."""
-    seen = np.concatenate([entry.data["distance"].values for entry in every])
-    seen = seen[np.isfinite(seen) & (seen > 0)]
-    low, high = (seen.min() / 1.5, seen.max() * 1.5) if seen.size else (0.1, 1.0)
-    shares = []
-    for x, entry in enumerate(every):
-        censored = entry.data["censored"].values
-        lengths = np.where(censored == 1, np.inf, entry.data["distance"].values)[censored >= 0]
-        lengths = lengths[~np.isnan(lengths)]
-        if not lengths.size:
+    boxes = [_box(entry) for entry in every]
+    low, high = _reach(boxes)
+    for x, (entry, box) in enumerate(zip(every, boxes, strict=True)):
+        if box is None:
             continue
-        first, third = np.minimum(np.quantile(lengths, [0.25, 0.75], method="lower"), high)
+        first, third, median, *bounds = np.clip(np.nan_to_num(box.marks, nan=low, posinf=np.inf), low, high)
         panel.bar(x, third - first, 0.7, bottom=first, color=look(entry.index)["color"], alpha=0.6)
-        bounds = np.clip(np.nan_to_num([float(b) for b in interval(entry.data, "median")], nan=low), low, high)
         panel.vlines(x, *bounds, color=INK, linewidth=1.2)
-        panel.hlines(
-            np.clip(np.nan_to_num(float(entry.data["median"]), nan=low), low, high), x - 0.35, x + 0.35, color=INK
-        )
-        shares.append(np.isinf(lengths).mean())
-        if shares[-1]:
+        panel.hlines(median, x - 0.35, x + 0.35, color=INK)
+        if box.never:
             above = {"transform": panel.get_xaxis_transform(), "ha": "center", "va": "top", "fontsize": 8}
-            panel.text(x, 0.99, f"{shares[-1]:.0%}", **above)
-    room = (high / low) ** 0.15 if any(shares) else 1.4
-    panel.set(yscale="log", ylim=(low, room * high), xlim=(-0.6, len(every) - 0.4), xticks=[])
+            panel.text(x, 0.99, f"{box.never:.0%}", **above)
+    never = any(box.never for box in boxes if box is not None)
+    panel.set(yscale="log", ylim=(low, high * ((high / low) ** 0.2 if never else 1)), xticks=[])
+    panel.set_xlim(-0.6, len(every) - 0.4)
     log_ticks(panel.yaxis, low, high)
     panel.grid(False, axis="x")
-    return any(shares)
+    return never
+
+
+class _Box(NamedTuple):
+    """Lower and upper quartile, median and its bounds, inf among the images never fooled; the share of those."""
+
+    marks: np.ndarray
+    never: float
+
+
+def _box(entry: Measured) -> _Box | None:
+    """None without images to tell of."""
+    censored = entry.data["censored"].values
+    lengths = np.where(censored == 1, np.inf, entry.data["distance"].values)[censored >= 0]
+    lengths = lengths[~np.isnan(lengths)]
+    if not lengths.size:
+        return None
+    quartiles = np.quantile(lengths, [0.25, 0.75], method="lower")
+    middle = [float(entry.data["median"]), *map(float, interval(entry.data, "median"))]
+    return _Box(np.array([*quartiles, *middle]), float(np.isinf(lengths).mean()))
+
+
+def _reach(boxes: Sequence[_Box | None]) -> tuple[float, float]:
+    """What the axis holds: every mark that is a number, within a factor of two."""
+    marks = np.concatenate([box.marks for box in boxes if box is not None] or [np.empty(0)])
+    known = marks[np.isfinite(marks) & (marks > 0)]
+    return (known.min() / 2, known.max() * 2) if known.size else (0.1, 1.0)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from netprobe.plots.drawing import heading, styled
-from netprobe.plots.learning_curves import epoch_curves
+from netprobe.plots.drawing import curve, heading, styled
 from netprobe.plots.panels import panel_canvas, panels
 from netprobe.plots.reading import Measured, interval, measured, require_same_sites, select, spaced
 from netprobe.plots.training_terms import scaled
@@ -60,8 +60,8 @@ def plot_followed(
 
 def _panel(panel: Axes, every: Sequence[Measured], name: str) -> list[Artist]:
     """A line for each model with its interval. Returns the models' entries of a legend."""
-    keys = epoch_curves(panel, every, {name: "-"})[: len(every)]
-    panel.set_xlabel("")
+    keys = [curve(panel, entry.data["epoch"].values, entry, name) for entry in every]
+    plt.setp(keys, markersize=4)
     panel.xaxis.set_major_locator(MaxNLocator(2, integer=True, min_n_ticks=1))
     scaled(panel, np.concatenate([each.ravel() for entry in every for each in _drawn(entry, name)]), name)
     return keys

@@ -148,3 +148,23 @@ def test_an_open_median_is_drawn_at_the_edge(tree, tmp_path):
     data["median_interval"][:] = [0.5, np.inf]
     for plot in (plots.plot_critical_distances, plots.plot_distance_scatter):
         plots.save(plot(data), tmp_path / "open.svg")
+
+
+def test_boxes_are_quartiles_and_a_single_near_image_does_not_flatten_them(tree):
+    data = tree["one"]["distances"].to_dataset().copy(deep=True)
+    data["censored"][:] = 0
+    data["distance"][:] = np.linspace(2, 6, data.sizes["image"])
+    data["distance"][:, 0] = 1e-6
+    data["median"][:], data["median_interval"][:] = 4, [3.5, 4.5]
+    for panel in plots.plot_critical_distances(data).child_axes:
+        (box,) = panel.patches
+        lengths = data["distance"].values[0]
+        low, high = np.quantile(lengths, [0.25, 0.75], method="lower")
+        np.testing.assert_allclose([box.get_y(), box.get_y() + box.get_height()], [low, high])
+        bottom, top = panel.get_ylim()
+        assert low / 2 == bottom < low < high < top == 2 * high
+    data["censored"][:, 1:] = 1
+    data["median"][:], data["median_interval"][:] = np.inf, [4, np.inf]
+    panel = plots.plot_critical_distances(data).child_axes[0]
+    assert panel.get_ylim()[1] > panel.patches[0].get_y() + panel.patches[0].get_height()
+    assert panel.texts[0].get_text() == f"{(data.sizes['image'] - 1) / data.sizes['image']:.0%}"
