@@ -35,7 +35,7 @@ def plot_followed(
     over epochs, a panel each; epoch 0 is before the first step.
 
     Bands are the 95 % intervals of the results: over images, or of `netprobe.over_seeds` over trainings. Losses and
-    norms are on a logarithmic axis where they span more than a decade and a half.
+    norms are on a logarithmic axis where they span more than a decade and a half, else on one from 0.
 
     Parameters
     ----------
@@ -64,6 +64,8 @@ def _panel(panel: Axes, every: Sequence[Measured], name: str) -> list[Artist]:
     plt.setp(keys, markersize=4)
     panel.xaxis.set_major_locator(MaxNLocator(2, integer=True, min_n_ticks=1))
     scaled(panel, np.concatenate([each.ravel() for entry in every for each in _drawn(entry, name)]), name)
+    if panel.get_yscale() == "linear":
+        panel.set_ylim(bottom=0)
     return keys
 
 

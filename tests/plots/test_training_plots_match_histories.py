@@ -184,6 +184,7 @@ def test_a_network_is_followed_with_its_intervals(followed):
         assert_array_equal(drawn, np.unique(followed[name].isel(place).values))
         low, high = panel.get_ylim()
         assert low <= drawn.min() and drawn.max() <= high
+        assert low == 0 or panel.get_yscale() == "log"
     assert ax.child_axes[1].get_ylim() == (0, 1.02)
 
 
