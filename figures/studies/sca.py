@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import xarray as xr
@@ -15,6 +16,7 @@ from netprobe.defenses import SCADefense
 from netprobe.defenses.sca.defense import PUBLISHED
 from netprobe.errors import MissingData
 from netprobe.gallery import Study, result
+from netprobe.store import provenance, stamped
 from netprobe.training.initial import defended, initial
 
 MLP, SCA, WITHOUT = "MLP", "SCA", "T=0"
@@ -34,6 +36,44 @@ def perceptron(data: Data, width: int, deep: bool) -> tuple[str, dict[str, Any]]
     second = round(384 / 784 * math.prod(data.shape)) if data.kind == "image" else width
     about = {"hidden": (width, second, width, width) if deep else (width,), "dropout": 0.2 if deep else 0.0}
     return ("mlp", about | {"normalize": ((0.5,), (0.5,))}) if data.kind == "image" else ("words_mlp", about)
+
+
+def begun(kind: str, seed: int, data: Data, width: int) -> tuple[str | SCADefense, nn.Module]:
+    """How MLP, or the network of so many steps, T=16 for example, is trained on clean images, and its first weights."""
+    architecture, about = perceptron(data, width, kind == MLP)
+    defense = "natural" if kind == MLP else SCADefense(steps=int(kind.removeprefix("T=")))
+    return defense, initial(architecture, data, seed, **about)
+
+
+def trained(kind: str, seed: int, data: Data, name: str, width: int, fit: Callable, **recipe: Any) -> nn.Module:
+    """One of them by the published recipe, with these changes: its best epoch by validation loss. `fit` is called as
+    `Study.train`.
+    """
+    return fit(name, *begun(kind, seed, data, width), data, PUBLISHED.with_settings(seed=seed, **recipe))
+
+
+def over_eps(
+    networks: Mapping[str, nn.Module],
+    test: Data,
+    attacks: Mapping[str, Any],
+    folder: Path,
+    correlated: int,
+    progress: bool = True,
+    batch_size: int | None = None,
+) -> xr.DataTree:
+    """Which images stand each attack on each network, and the correlation shift of its last hidden layer over the first
+    `correlated` images.
+    """
+    plain = {"preflight": False, "progress": progress}
+    found = npb.evaluate(networks, test, attacks, folder=folder, doubts=False, batch_size=batch_size, **plain)
+    some, partial = test.select(range(min(correlated, len(test)))), folder / "correlation.partial"
+    probed = npb.probe(networks, some, attacks, "correlation", sites="relu*", partial=partial, **plain)
+    groups = {}
+    for name in networks:
+        evaluation = found[name]["evaluation"].to_dataset()
+        groups[f"/{name}/evaluation"] = evaluation[["correct", "accuracy", "accuracy_interval"]]
+        groups[f"/{name}/correlation"] = probed[name]["correlation"].to_dataset().isel(site=[-1])
+    return stamped(groups, provenance(found))
 
 
 class SelfConsistency(Study):
@@ -59,6 +99,7 @@ class SelfConsistency(Study):
             "training": {"eps": {"image": 0.15}, "steps": 2},
             "seen": 100,
             "settled": 100,
+            "several": {"data": ("digits",), "limits": (100, 20), "correlated": 20, "epochs": 1, "seeds": 2},
         },
         "reduced": {
             "data": ("mnist",),
@@ -74,6 +115,13 @@ class SelfConsistency(Study):
             "training": None,
             "seen": 500,
             "settled": 100,
+            "several": {
+                "data": ("mnist", "fashion-mnist"),
+                "limits": (20000, 500),
+                "correlated": 200,
+                "epochs": 6,
+                "seeds": 3,
+            },
         },
         "paper": {
             "data": ("fashion-mnist", "mnist", "speech-commands"),
@@ -89,6 +137,7 @@ class SelfConsistency(Study):
             "training": {"eps": TRAINING_EPS, "steps": 7},
             "seen": 1000,
             "settled": 1000,
+            "several": None,
         },
     }
 
@@ -106,6 +155,23 @@ class SelfConsistency(Study):
     def clean(self, data: str) -> xr.DataTree:
         """Table 1: networks trained on clean images under APGD over eps."""
         return self._evaluated(data, "")
+
+    @result
+    def several(self, data: str) -> xr.DataTree:
+        """Networks of several seeds, trained for a shorter time: under APGD, and how correlations change."""
+        how = self.settings["several"]
+        train, test = (
+            npb.data.load(data, part, limit=n) for part, n in zip(("train", "test"), how["limits"], strict=True)
+        )
+        about = {"width": self.settings["width"], "epochs": how["epochs"], "fit": self.trained}
+        kinds = (MLP, WITHOUT, f"T={self.settings['steps']}")
+        networks = {
+            f"{kind} {seed}": trained(kind, seed, train, f"{data}-{kind}-{seed}", **about)
+            for seed in range(how["seeds"])
+            for kind in kinds
+        }
+        some = {"correlated": how["correlated"], "progress": self.progress}
+        return over_eps(networks, test, self._attacks(test.kind), self.folder / f"several-{data}", **some)
 
     @result
     def adversarial(self, data: str) -> xr.DataTree:
@@ -170,14 +236,13 @@ class SelfConsistency(Study):
         """The network of that name, its best epoch by validation loss; SCA is the one of as many steps as it has."""
         train, (kind, _, how) = npb.data.load(data, "train", limit=self.settings["limits"][0]), name.partition(" ")
         kind = f"T={self.settings['steps']}" if kind == SCA else kind
-        architecture, about = perceptron(train, self.settings["width"], kind == MLP)
-        network = initial(architecture, train, 0, **about)
-        layer = None if kind == MLP else SCADefense(steps=int(kind.removeprefix("T=")))
-        recipe = PUBLISHED.with_settings(epochs=self.settings["epochs"], batch_size=self.settings["batch_size"])
+        recipe = {name: self.settings[name] for name in ("epochs", "batch_size")}
         if not how:
-            return self.train(f"{data}-{kind}", layer or "natural", network, train, recipe)
-        network = defended(network, layer, 0) if layer else network
-        return self.train(f"{data}-{kind}-{how}", self._adversary(train.kind), network, train, recipe)
+            return trained(kind, 0, train, f"{data}-{kind}", self.settings["width"], self.train, **recipe)
+        layer, network = begun(kind, 0, train, self.settings["width"])
+        network = defended(network, layer, 0) if kind != MLP else network
+        adversary, name = self._adversary(train.kind), f"{data}-{kind}-{how}"
+        return self.train(name, adversary, network, train, PUBLISHED.with_settings(**recipe))
 
     def _adversary(self, kind: str) -> str:
         eps, steps = self.settings["training"]["eps"][kind], self.settings["training"]["steps"]
