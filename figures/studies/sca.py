@@ -160,10 +160,9 @@ class SelfConsistency(Study):
     def several(self, data: str) -> xr.DataTree:
         """Networks of several seeds, trained for a shorter time: under APGD, and how correlations change."""
         how = self.settings["several"]
-        train, test = (
-            npb.data.load(data, part, limit=n) for part, n in zip(("train", "test"), how["limits"], strict=True)
-        )
-        about = {"width": self.settings["width"], "epochs": how["epochs"], "fit": self.trained}
+        train = npb.data.load(data, "train", limit=how["limits"][0])
+        test = npb.data.load(data, limit=how["limits"][1])
+        about = {"width": self.settings["width"], "epochs": how["epochs"], "fit": self.train}
         kinds = (MLP, WITHOUT, f"T={self.settings['steps']}")
         networks = {
             f"{kind} {seed}": trained(kind, seed, train, f"{data}-{kind}-{seed}", **about)
