@@ -17,7 +17,7 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
-    "netprobe.attribution": ["grad_cam"],
+    "netprobe.attribution.gradcam": ["grad_cam"],
     "netprobe.checkpoints": ["load"],
     "netprobe.defenses.krotov_hopfield": ["prototypes", "scaled_eps"],
     "netprobe.defenses.polarizing": ["polarization", "quantiser_curves"],
@@ -27,8 +27,8 @@ _PUBLIC = {
     ],
     "netprobe.errors": ["CheckpointError", "MissingData", "NetprobeError"],
     "netprobe.evaluation": ["evaluate", "loss_landscape"],
-    "netprobe.fourier": ["perturbation_spectra"],
-    "netprobe.frequency_comparison": ["frequency_gains", "spectrum_differences"],
+    "netprobe.fourier.spectra": ["perturbation_spectra"],
+    "netprobe.fourier.comparison": ["frequency_gains", "spectrum_differences"],
     "netprobe.geometry": [
         "compare_distances", "critical_distances", "decision_plane", "intrinsic_dimension", "jacobian_norms",
         "unit_spectra",
@@ -37,7 +37,7 @@ _PUBLIC = {
         "CKA", "ChannelMoments", "CorrelationShift", "CrossValidatedSpectrum", "Hoyer", "PSR", "SNR", "Similarity",
         "Spectrum",
     ],
-    "netprobe.partial": ["Partial"],
+    "netprobe.probing.partial": ["Partial"],
     "netprobe.perturb": [
         "BIM", "FGSM", "GaussianNoise", "L1", "L2", "Linf", "PGD", "SaltAndPepper", "UniformNoise", "sweep",
     ],
@@ -63,7 +63,7 @@ _PUBLIC = {
         "plot_tail_fatness", "plot_training_loss", "plot_training_terms",
     ],
     "netprobe.preflight": ["check"],
-    "netprobe.probing": ["Interrupted", "gather", "merge", "probe"],
+    "netprobe.probing.probe": ["Interrupted", "gather", "merge", "probe"],
     "netprobe.recipes": ["Recipe"],
     "netprobe.reporting": ["report"],
     "netprobe.reporting.verdict": ["verdict"],

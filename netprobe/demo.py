@@ -8,11 +8,11 @@ import xarray as xr
 from torch import nn
 
 from netprobe import data, perturb
-from netprobe.attribution import grad_cam
+from netprobe.attribution.gradcam import grad_cam
 from netprobe.defenses import AdversarialTraining, Natural
 from netprobe.metrics import Hoyer
 from netprobe.outcome import write
-from netprobe.probing import probe
+from netprobe.probing.probe import probe
 from netprobe.recipes import Recipe
 from netprobe.training import fit
 

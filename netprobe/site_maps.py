@@ -18,7 +18,7 @@ from netprobe.guard import full_precision, undisturbed
 from netprobe.metrics.base import variable
 from netprobe.perturb import ImageGenerator, apply
 from netprobe.perturb.randomness import stream_seed
-from netprobe.probing import named_perturbations
+from netprobe.probing.probe import named_perturbations
 from netprobe.selection import select
 from netprobe.sites import Site, find_sites, listening
 

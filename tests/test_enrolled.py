@@ -152,7 +152,7 @@ def test_an_unknown_name_offers_plugins_too(enrolling):
 
 def test_a_part_with_a_metric_that_nobody_enrols_says_what_to_do(tmp_path):
     import netprobe as npb
-    from netprobe.partial import Partial
+    from netprobe.probing.partial import Partial
 
     class Renamed(METRICS["psr"]):
         name = "renamed"

@@ -183,7 +183,7 @@ def test_probe_leaves_the_model_alone_after_an_error_in_a_metric(model, monkeypa
         torch.rand(1)
         raise ArithmeticError("in the metric")
 
-    monkeypatch.setattr("netprobe.observables.Norms.update", refuse)
+    monkeypatch.setattr("netprobe.probing.observables.Norms.update", refuse)
     with Unchanged(model), pytest.raises(ArithmeticError):
         npb.probe(model, images(), "gaussian:std=0.1", EVERYTHING, **QUIET)
 

@@ -44,7 +44,7 @@ def probed(
 
     Under torchrun every process probes its share of the images; the first one joins them, and the others end here.
     """
-    from netprobe.probing import Interrupted
+    from netprobe.probing.probe import Interrupted
     from netprobe.store import made_folder, save_results
 
     extras = extras or Extras()
@@ -74,7 +74,7 @@ def probed(
 
 def _gathered(networks: Mapping[str, Any], images: Any, named: Any, out: Path, options: dict[str, Any]) -> Any:
     """What this process accumulated, or all of them together."""
-    from netprobe.probing import gather, merge
+    from netprobe.probing.probe import gather, merge
 
     with shared(options) as together:
         if together.local:
@@ -119,14 +119,12 @@ def _add_maps(
 ) -> None:
     import xarray as xr
 
-    from netprobe import attribution
+    from netprobe.attribution import gradcam
     from netprobe.errors import NetprobeError
 
     for name, network in networks.items():
         try:
-            maps = attribution.grad_cam(
-                network, images, perturbations=named, layer=extras.at, limit=extras.maps, seed=seed
-            )
+            maps = gradcam.grad_cam(network, images, perturbations=named, layer=extras.at, limit=extras.maps, seed=seed)
         except NetprobeError as error:
             click.echo(f"no Grad-CAM for {name}: {error}", err=True)
         else:

@@ -50,7 +50,7 @@ def seeds(results: str, out: str | None) -> None:
 @errors_as_usage
 def merge(parts: tuple[str, ...], out: str) -> None:
     """Join the partial.pt files of shards (probe --shard i/n), exactly."""
-    from netprobe.probing import merge as join
+    from netprobe.probing.probe import merge as join
     from netprobe.store import save_results
 
     tree = join(parts).compute()

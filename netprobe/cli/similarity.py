@@ -44,7 +44,7 @@ def similar(
     import xarray as xr
 
     from netprobe.metrics import Similarity
-    from netprobe.probing import gather
+    from netprobe.probing.probe import gather
     from netprobe.representations.alignment import alignments, check_cka
     from netprobe.representations.given import read_matrix
     from netprobe.representations.matrices import with_pixels

@@ -12,7 +12,7 @@ import numpy as np
 
 from netprobe.errors import NetprobeError
 from netprobe.evaluation.outcomes import BLANKS, Outcome
-from netprobe.fourier import FourierSpectrum
+from netprobe.fourier.spectra import FourierSpectrum
 from netprobe.store import atomically
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import xarray as xr
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.datasets import correct_of
 from netprobe.evaluation.running import Table
-from netprobe.frequency_comparison import GROUPS, frequency_groups
+from netprobe.fourier.comparison import GROUPS, frequency_groups
 from netprobe.metrics.base import interval, variable
 from netprobe.uncertainty import bootstrap_interval, wilson_intervals
 

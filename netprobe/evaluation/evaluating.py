@@ -28,7 +28,7 @@ from netprobe.evaluation.rehearsal import rehearse
 from netprobe.evaluation.running import Runner, Table
 from netprobe.evaluation.spectra import minimal_spectra, relative_to_first
 from netprobe.evaluation.worst_case import worst_case
-from netprobe.probing import named_models, named_perturbations
+from netprobe.probing.probe import named_models, named_perturbations
 from netprobe.settings import EvaluateSettings
 from netprobe.store import model_card, stamped, versions
 
@@ -71,7 +71,7 @@ def evaluate(
         /<model>/perturbation_spectrum  with spectra=True: spatial frequencies of what attacks that look for the nearest
                                 error change, see `netprobe.fourier.spectra`
         /<model>/spectrum_difference, /<model>/frequency_gains  likewise, of all models but the first, relative to it;
-                                see `netprobe.frequency_comparison`
+                                see `netprobe.fourier.comparison`
         /<model>/corruptions    of common corruptions: accuracy(corruption, severity), error(corruption), mean error
     and for all of them
         /comparison             paired differences of accuracy between models

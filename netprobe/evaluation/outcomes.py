@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from netprobe.devices import seed_everywhere
 from netprobe.errors import NetprobeError
 from netprobe.evaluation.conditions import Condition
-from netprobe.fourier import FourierSpectrum
+from netprobe.fourier.spectra import FourierSpectrum
 from netprobe.outputs import logits_of, widened
 from netprobe.perturb.attack import attack
 from netprobe.perturb.attacked import Attacked

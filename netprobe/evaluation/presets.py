@@ -24,7 +24,7 @@ from netprobe.perturb.decision import Boundary
 from netprobe.perturb.gradient import FGSM
 from netprobe.perturb.specs import sweep
 from netprobe.perturb.transfer import transfers
-from netprobe.probing import named_models
+from netprobe.probing.probe import named_models
 from netprobe.specs import Catalogue
 
 

@@ -20,7 +20,7 @@ from netprobe.evaluation.archive import Archive
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.outcomes import BLANKS, Outcome, evaluated
 from netprobe.fingerprint import fingerprint
-from netprobe.fourier import FourierSpectrum
+from netprobe.fourier.spectra import FourierSpectrum
 from netprobe.guard import full_precision, undisturbed
 from netprobe.perturb.randomness import stream_seed
 from netprobe.settings import EvaluateSettings

@@ -8,8 +8,8 @@ import xarray as xr
 
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.running import Table
-from netprobe.fourier import NODE, spectra
-from netprobe.frequency_comparison import frequency_gains, spectrum_differences
+from netprobe.fourier.comparison import frequency_gains, spectrum_differences
+from netprobe.fourier.spectra import NODE, spectra
 
 
 def minimal_spectra(tables: Mapping[str, Table], conditions: Sequence[Condition]) -> xr.Dataset | None:

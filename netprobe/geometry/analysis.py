@@ -20,7 +20,7 @@ from netprobe.geometry.planes import decision_plane
 from netprobe.geometry.spectra import unit_spectra
 from netprobe.geometry.walks import NARROW, WIDE, walk
 from netprobe.perturb import GaussianNoise
-from netprobe.probing import named_models
+from netprobe.probing.probe import named_models
 from netprobe.settings import GeometrySettings
 from netprobe.store import model_card, stamped, versions
 

@@ -21,10 +21,10 @@ from netprobe.metrics.base import interval, variable
 from netprobe.metrics.finite_sample import UNDEFINED, Corrected, corrected
 from netprobe.metrics.power_law import LEAST_RANKS, Fit, fit, fit_range, numerical_rank, sensitivity_band
 from netprobe.metrics.spectrum import ROUND_OFF, eigenvalues
-from netprobe.observables import Layout, block_members
 from netprobe.perturb.randomness import ImageGenerator, normal, stream_seed
+from netprobe.probing.observables import Layout, block_members
+from netprobe.probing.streaming import Moments
 from netprobe.sites import Site, listening
-from netprobe.streaming import Moments
 from netprobe.uncertainty import jackknife_interval
 
 INPUTS = ("images", "noise")

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from netprobe.errors import NetprobeError
-from netprobe.observables import Layout, Observable
+from netprobe.probing.observables import Layout, Observable
 from netprobe.sites import Site
 
 __all__ = ["Metric", "Readings", "interval", "variable"]

@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from netprobe.metrics.base import Metric, Readings, variable
-from netprobe.observables import Layout, Observable, Observation
+from netprobe.probing.observables import Layout, Observable, Observation
 from netprobe.sites import Site
 from netprobe.uncertainty import BLOCKS
 
@@ -24,7 +24,7 @@ class Spread:
     mean    m + total / n
     variance    (squares - total^2 / n) / (n - 1)
 
-    `netprobe.streaming.Moments` without what is off the diagonal: n C operations and 24 C bytes instead of C^2.
+    `netprobe.probing.streaming.Moments` without what is off the diagonal: n C operations and 24 C bytes instead of C^2.
     """
 
     def __init__(self, size: int, device: torch.device | str = "cpu", shift: Tensor | None = None) -> None:

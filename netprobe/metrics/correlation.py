@@ -12,8 +12,8 @@ from torch import Tensor
 
 from netprobe.errors import unknown
 from netprobe.metrics.base import Metric, Readings, interval, variable
-from netprobe.observables import ConditionMoments, Layout, Observable
-from netprobe.streaming import Moments
+from netprobe.probing.observables import ConditionMoments, Layout, Observable
+from netprobe.probing.streaming import Moments
 from netprobe.uncertainty import BLOCKS, jackknife_interval
 
 DEAD = 64 * float(np.finfo(np.float64).eps)

@@ -12,11 +12,11 @@ import xarray as xr
 from torch import Tensor
 
 from netprobe.errors import NetprobeError, unknown
-from netprobe.kernels import KernelReduction, Kernels, recentred
 from netprobe.metrics.base import Metric, Readings, interval, variable
 from netprobe.metrics.power_law import fit
 from netprobe.metrics.spectrum import ROUND_OFF
-from netprobe.observables import Layout, Observable
+from netprobe.probing.kernels import KernelReduction, Kernels, recentred
+from netprobe.probing.observables import Layout, Observable
 
 
 @dataclass(frozen=True)

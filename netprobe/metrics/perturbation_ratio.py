@@ -10,7 +10,7 @@ import xarray as xr
 
 from netprobe.errors import unknown
 from netprobe.metrics.base import Metric, Readings, interval, variable
-from netprobe.observables import Layout, Norms, Observable
+from netprobe.probing.observables import Layout, Norms, Observable
 from netprobe.uncertainty import bootstrap_interval, decibel
 
 NORMS = ("1", "2", "inf")

@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from netprobe.kernels import KernelReduction, Kernels, leave_out, recentred
 from netprobe.metrics.base import Metric, Readings, interval, variable
-from netprobe.observables import Layout, Observable
+from netprobe.probing.kernels import KernelReduction, Kernels, leave_out, recentred
+from netprobe.probing.observables import Layout, Observable
 from netprobe.uncertainty import BLOCKS, jackknife_interval
 
 
@@ -26,7 +26,7 @@ class CKA(Metric):
     Returns `cka` (perturbation, site) in [0, 1] with the interval of a jackknife over blocks of images. 1
     means the same geometry up to rotation and one scale; NaN for a layer that is constant over images. Biased upwards
     when there are fewer images than units, more so the fewer. Exact, through the image-by-image Gram matrices (see
-    `netprobe.kernels`). Source: Kornblith et al. 2019.
+    `netprobe.probing.kernels`). Source: Kornblith et al. 2019.
 
     >>> import netprobe as npb
     >>> net, half = npb.load("digits_cnn"), {"half": lambda model, x, y, *, generator: x / 2}  # one scale for all

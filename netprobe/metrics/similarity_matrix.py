@@ -10,7 +10,7 @@ import xarray as xr
 
 from netprobe.errors import unknown
 from netprobe.metrics.base import Metric, Readings, variable
-from netprobe.observables import Layout, Observable
+from netprobe.probing.observables import Layout, Observable
 from netprobe.representations.correlating import off_diagonal
 from netprobe.representations.grams import CENTRES, MEASURES, Grams
 
@@ -38,10 +38,10 @@ class Similarity(Metric):
              it; "unit", the mean of every unit over images; "none". Distances do not depend on it
 
     Returns `similarity` (condition, site, image, other_image), NaN with an image whose representation is m, and
-    `mean_similarity` (condition, site) over the pairs i < j. Exact,
-    whatever the batch size, in float64 from the image-by-image Gram matrices (see `netprobe.kernels`); activations of
-    all images are held for as many units as `memory` allows. State: 8 N^2 bytes a site and condition. Sources:
-    Kriegeskorte et al. 2008; arXiv 2410.03952 for centre="channel".
+    `mean_similarity` (condition, site) over the pairs i < j. Exact, whatever the batch size, in float64 from the
+    image-by-image Gram matrices (see `netprobe.probing.kernels`); activations of all images are held for as many units
+    as `memory` allows. State: 8 N^2 bytes a site and condition. Sources: Kriegeskorte et al. 2008; arXiv 2410.03952 for
+    centre="channel".
     """
 
     name: ClassVar[str] = "similarity"

@@ -9,7 +9,7 @@ import xarray as xr
 
 from netprobe.metrics.base import Metric, Readings, interval, variable
 from netprobe.metrics.perturbation_ratio import BOOTSTRAP, _mean
-from netprobe.observables import Layout, LocationHoyer, Observable
+from netprobe.probing.observables import Layout, LocationHoyer, Observable
 from netprobe.uncertainty import bootstrap_interval
 
 

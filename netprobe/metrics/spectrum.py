@@ -11,10 +11,10 @@ import torch
 import xarray as xr
 
 from netprobe.errors import NetprobeError, unknown
-from netprobe.kernels import KernelReduction, Kernels, leave_out, recentred
 from netprobe.metrics.base import Metric, Readings, interval, variable
 from netprobe.metrics.power_law import Fit, fit, fit_range, numerical_rank, sensitivity_band
-from netprobe.observables import ConditionMoments, Layout, Observable
+from netprobe.probing.kernels import KernelReduction, Kernels, leave_out, recentred
+from netprobe.probing.observables import ConditionMoments, Layout, Observable
 from netprobe.uncertainty import BLOCKS, jackknife_interval
 
 DEFINITIONS = ("channel", "pooled", "unit")
@@ -32,7 +32,8 @@ class Spectrum(Metric):
         channel   the channels, one observation per image and location
         pooled    the channels averaged over locations, one observation per image
         unit      all units of the layer, one observation per image; exact, through the image-by-image Gram matrix,
-                  which has the same non-zero eigenvalues (see `netprobe.kernels`): N^2 times units, in extra passes
+                  which has the same non-zero eigenvalues (see `netprobe.probing.kernels`): N^2 times units, in extra
+                  passes
 
     first, last    ranks to fit, counted from 1; first=None: from 11, on short spectra after the first quarter. The
                    fit never runs past the numerical rank, the number of eigenvalues above `floor` times the first;

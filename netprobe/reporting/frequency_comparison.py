@@ -13,7 +13,7 @@ CUTOFF = 4
 
 
 def frequencies(results: xr.DataTree, one: str, other: str) -> Iterator[str]:
-    """Sentences for what `netprobe.frequency_comparison` gives of `other` relative to `one`."""
+    """Sentences for what `netprobe.fourier.comparison` gives of `other` relative to `one`."""
     yield from _differences(_relative(results, "spectrum_difference", one, other), one, other)
     yield from _gains(_relative(results, "frequency_gains", one, other), one, other)
 

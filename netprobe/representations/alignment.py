@@ -13,9 +13,9 @@ from torch import nn
 from netprobe.data import Data
 from netprobe.data import load as load_data
 from netprobe.errors import NetprobeError, unknown
-from netprobe.kernels import leave_out
-from netprobe.partial import Partial
-from netprobe.probing import gather, named_models
+from netprobe.probing.kernels import leave_out
+from netprobe.probing.partial import Partial
+from netprobe.probing.probe import gather, named_models
 from netprobe.representations.batch_grams import BatchGrams, Kernels
 from netprobe.representations.grams import ROUND_OFF, Grams
 from netprobe.representations.listing import Estimate, datasets, names_of

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from netprobe.metrics.base import Metric, Readings, variable
-from netprobe.observables import Layout, Observable, Observation
+from netprobe.probing.observables import Layout, Observable, Observation
 from netprobe.representations.grams import Grams
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from netprobe.errors import unknown
-from netprobe.kernels import KernelReduction, Kernels, SliceStore
+from netprobe.probing.kernels import KernelReduction, Kernels, SliceStore
 from netprobe.sites import Site
 
 CENTRES = ("channel", "unit", "none")

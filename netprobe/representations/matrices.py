@@ -12,8 +12,8 @@ from netprobe.data import Data
 from netprobe.data import load as load_data
 from netprobe.metrics import Similarity
 from netprobe.metrics.base import variable
-from netprobe.partial import Partial
-from netprobe.probing import gather, named_models
+from netprobe.probing.partial import Partial
+from netprobe.probing.probe import gather, named_models
 from netprobe.representations.listing import models_with
 from netprobe.representations.pixels import PixelSimilarity
 from netprobe.representations.room import require_room

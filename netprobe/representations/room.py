@@ -10,7 +10,7 @@ from torch import nn
 from netprobe.data import Data
 from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
-from netprobe.probing import named_perturbations
+from netprobe.probing.probe import named_perturbations
 from netprobe.selection import select
 from netprobe.settings import ProbeSettings, in_bytes
 from netprobe.sites import find_sites

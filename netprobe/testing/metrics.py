@@ -19,11 +19,11 @@ import xarray as xr
 from torch import nn
 
 from netprobe.data import Data, load
-from netprobe.kernels import KernelReduction
 from netprobe.metrics import Metric
-from netprobe.observables import Layout, PerImage
-from netprobe.partial import Partial
-from netprobe.probing import gather, merge, probe
+from netprobe.probing.kernels import KernelReduction
+from netprobe.probing.observables import Layout, PerImage
+from netprobe.probing.partial import Partial
+from netprobe.probing.probe import gather, merge, probe
 from netprobe.store import open_results, save_results
 from netprobe.testing.comparing import assert_close, assert_same, variables
 from netprobe.testing.law import check_laws, demand, law

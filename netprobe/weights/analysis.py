@@ -15,7 +15,7 @@ from netprobe.data import Data
 from netprobe.data import load as load_data
 from netprobe.errors import NetprobeError, unknown
 from netprobe.metrics import ChannelMoments
-from netprobe.probing import named_models, named_perturbations
+from netprobe.probing.probe import named_models, named_perturbations
 from netprobe.settings import SpectrumSettings, WeightsSettings
 from netprobe.store import model_card, provenance, stamped, versions
 from netprobe.weights.batch_norm import batch_norm, is_batch_norm, tracks

@@ -15,7 +15,7 @@ from netprobe.data import load as load_data
 from netprobe.errors import NetprobeError
 from netprobe.metrics import ChannelMoments
 from netprobe.metrics.base import interval, variable
-from netprobe.probing import probe
+from netprobe.probing.probe import probe
 from netprobe.uncertainty import jackknife_interval
 from netprobe.weights.batch_norm import batch_norm, normalisations, tracks
 

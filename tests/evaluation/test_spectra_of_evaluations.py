@@ -11,7 +11,7 @@ from tiny import images, lookup, shifted
 import netprobe as npb
 from netprobe.errors import NetprobeError
 from netprobe.evaluation import corruptions, evaluate
-from netprobe.fourier import FourierSpectrum
+from netprobe.fourier.spectra import FourierSpectrum
 from netprobe.reporting.verdict import verdict
 
 SHAPE, N = (3, 16, 16), 12

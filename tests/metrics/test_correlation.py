@@ -12,7 +12,7 @@ from netprobe.data import load
 from netprobe.errors import NetprobeError
 from netprobe.metrics import CorrelationShift
 from netprobe.metrics.correlation import correlation
-from netprobe.streaming import Moments
+from netprobe.probing.streaming import Moments
 from netprobe.uncertainty import jackknife_interval
 
 SITES = ("conv1", "conv2", "head")

@@ -15,8 +15,8 @@ from netprobe.defenses.regularisers import Penalty, Regulariser, Step, Subject
 from netprobe.fields import real
 from netprobe.metrics import Metric, Readings
 from netprobe.metrics.base import variable
-from netprobe.observables import Layout, Norms, Observable
 from netprobe.perturb import Perturbation
+from netprobe.probing.observables import Layout, Norms, Observable
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from netprobe.metrics import Metric, Readings
 from netprobe.metrics.base import variable
-from netprobe.observables import Layout, Observable, Observation
+from netprobe.probing.observables import Layout, Observable, Observation
 
 
 class Squares(Observable):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netprobe.fused import compiled, fits, shared_out
+from netprobe.probing.fused import compiled, fits, shared_out
 
 MAGNITUDE, LEAST = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
 

@@ -14,11 +14,11 @@ from netprobe.defenses.regularisers.base import Penalty, Regulariser, Step, Subj
 from netprobe.errors import NetprobeError
 from netprobe.fields import choice, pattern, real, whole
 from netprobe.metrics.spectrum import DEFINITIONS
-from netprobe.observables import Observation
+from netprobe.probing.observables import Observation
+from netprobe.probing.streaming import Moments
 from netprobe.processes import Processes
 from netprobe.recipes import SHALLOW, Recipe
 from netprobe.sites import Site
-from netprobe.streaming import Moments
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from scipy import ndimage
 import netprobe as npb
 from netprobe import plots
 from netprobe.errors import NetprobeError
-from netprobe.fourier import FourierSpectrum, spectra
-from netprobe.frequency_comparison import frequency_gains, frequency_groups, spectrum_differences
+from netprobe.fourier.comparison import frequency_gains, frequency_groups, spectrum_differences
+from netprobe.fourier.spectra import FourierSpectrum, spectra
 from netprobe.uncertainty import bootstrap_interval
 
 N = 30

@@ -14,13 +14,13 @@ import torch
 import xarray as xr
 
 from netprobe.errors import CheckpointError, NetprobeError
-from netprobe.kernels import KernelReduction
 from netprobe.metrics import METRICS, Metric, Readings
 from netprobe.metrics.base import interval, variable
-from netprobe.observables import Layout, Observable
+from netprobe.probing.kernels import KernelReduction
+from netprobe.probing.observables import Layout, Observable
+from netprobe.probing.streaming import ImageTable
 from netprobe.sites import Site
 from netprobe.store import atomically
-from netprobe.streaming import ImageTable
 from netprobe.uncertainty import wilson
 
 

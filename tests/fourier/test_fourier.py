@@ -14,7 +14,7 @@ from tiny import ConvNet, images
 
 import netprobe as npb
 from netprobe.errors import NetprobeError
-from netprobe.fourier import FourierSpectrum, perturbation_spectra, radii, spectra
+from netprobe.fourier.spectra import FourierSpectrum, perturbation_spectra, radii, spectra
 from netprobe.perturb import FGSM, PGD, GaussianNoise
 from netprobe.perturb.corruptions import BENCHMARK
 

@@ -11,7 +11,7 @@ from tiny import QUIET, ConvNet, assert_same, images, seeded
 import netprobe as npb
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.metrics import CorrelationShift, Spectrum
-from netprobe.partial import Partial
+from netprobe.probing.partial import Partial
 
 METRICS = "psr,hoyer,spectrum,correlation"
 

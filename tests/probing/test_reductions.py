@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from netprobe import reductions
-from netprobe.reductions import ORDERS, compiling, condition_norms, location_hoyer
+from netprobe.probing.reductions import ORDERS, compiling, condition_norms, location_hoyer
 
 SHAPES = [(2, 3, 7), (4, 5, 1), (2, 1, 300)]
 compiler = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler: apt-get install g++")

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models import VisionTransformer, get_model
 
-from netprobe import attribution
-from netprobe.attribution import grad_cam, map_similarity
+from netprobe.attribution.gradcam import grad_cam, map_similarity
 from netprobe.data import load
 from netprobe.errors import NetprobeError
 from netprobe.perturb import PGD, GaussianNoise
@@ -257,7 +256,7 @@ def test_perturbations_get_labels_or_else_predictions():
 def test_batches_change_nothing(monkeypatch):
     net, settings = CNN().eval(), {"perturbations": {"pgd": PGD(eps=0.05)}, "controls": 2}
     whole = grad_cam(net, IMAGES, **settings)
-    monkeypatch.setattr(attribution, "BATCH", 2)
+    monkeypatch.setattr(gradcam, "BATCH", 2)
     xr.testing.assert_allclose(grad_cam(net, IMAGES, **settings), whole, rtol=1e-4, atol=1e-6)
 
 

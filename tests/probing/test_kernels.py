@@ -11,8 +11,8 @@ from tiny import seeded
 from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
-from netprobe.kernels import SliceStore, completed, leave_out, plan, recentred
-from netprobe.observables import Observation
+from netprobe.probing.kernels import SliceStore, completed, leave_out, plan, recentred
+from netprobe.probing.observables import Observation
 from netprobe.sites import Site, find_sites
 
 IMAGES, CONDITIONS = 9, 3
@@ -95,7 +95,7 @@ def test_kernels_are_products_of_centred_activations(sites, which, width, batch)
 def test_chunks_of_units(sites, monkeypatch):
     tensor = activations(sites[0])
     expected = kernels_of(sites[0], tensor, 1000, 9)
-    monkeypatch.setattr("netprobe.kernels.CHUNK", 1)
+    monkeypatch.setattr("netprobe.probing.kernels.CHUNK", 1)
     torch.testing.assert_close(kernels_of(sites[0], tensor, 1000, 9), expected, rtol=1e-10, atol=1e-10)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 import netprobe as npb
 from netprobe.errors import NetprobeError
 from netprobe.guard import undivided
-from netprobe.partial import Partial
+from netprobe.probing.partial import Partial
 
 METRICS = "psr,snr,hoyer,spectrum,correlation"
 
@@ -147,7 +147,7 @@ def test_ctrl_c_in_the_middle_of_a_batch_waits_for_its_end(tmp_path, paired):
 
 def test_an_error_in_the_middle_of_a_batch_is_not_saved(tmp_path, monkeypatch):
     """What was flushed before it is, and the probe goes on from there."""
-    monkeypatch.setattr("netprobe.probing.FLUSH_SECONDS", 0)
+    monkeypatch.setattr("netprobe.probing.probe.FLUSH_SECONDS", 0)
 
     def fail() -> None:
         raise RuntimeError("in the model")
@@ -197,7 +197,7 @@ def test_interrupted_in_the_second_model(tmp_path):
 @pytest.mark.parametrize("memory", ["1GiB", "12KB"])
 def test_interrupted_between_kernels(tmp_path, memory, monkeypatch):
     """When some sites' kernels are done: the others are made again, and nothing is lost. 12 KB makes several passes."""
-    from netprobe.passes import Pass
+    from netprobe.probing.passes import Pass
 
     finish, done = Pass._finish, []
 
@@ -270,12 +270,12 @@ def test_it_is_saved_now_and_then(tmp_path, monkeypatch):
         lengths.append(len(seen(Partial.load(path))) if path.exists() else None)
         return x
 
-    monkeypatch.setattr("netprobe.probing.FLUSH_SECONDS", 0)
+    monkeypatch.setattr("netprobe.probing.probe.FLUSH_SECONDS", 0)
     probe(look, partial=path, metrics="psr")
     assert lengths == [None, 3, 6, 9, 12, 15, 18]
     path.unlink()
     lengths.clear()
-    monkeypatch.setattr("netprobe.probing.FLUSH_SECONDS", 3600)
+    monkeypatch.setattr("netprobe.probing.probe.FLUSH_SECONDS", 3600)
     probe(look, partial=path, metrics="psr")
     assert lengths == [None] * 7 and seen(Partial.load(path)) == list(range(20))
 
@@ -308,7 +308,7 @@ def test_a_killed_probe_goes_on_to_exactly_one_run(tmp_path, monkeypatch):
     """A process that dies by SIGKILL in its fourth batch; the next one with the same call finishes the work."""
     (tmp_path / "killed_probe.py").write_text(SCRIPT)
     path = tmp_path / "part"
-    tests = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     environment = os.environ | {
         "NETPROBE_TEST_DIES": "1",
         "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent), str(tmp_path)]),
@@ -323,7 +323,7 @@ def test_a_killed_probe_goes_on_to_exactly_one_run(tmp_path, monkeypatch):
     script = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "killed_probe", script)
     spec.loader.exec_module(script)
-    monkeypatch.setattr("netprobe.probing.FLUSH_SECONDS", 0)
+    monkeypatch.setattr("netprobe.probing.probe.FLUSH_SECONDS", 0)
     resumed = script.run(path)
     assert script.calls == 4 + 7  # the batches not yet done; for the kernels all of them, which died with the process
     assert_same(resumed, script.run())

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from netprobe.attribution.feature_maps import Layout, candidate_maps, effective, layouts, named_site, rerouted, size_of
 from netprobe.errors import NetprobeError
-from netprobe.feature_maps import Layout, candidate_maps, effective, layouts, named_site, rerouted, size_of
 from netprobe.sites import find_sites
 
 IMAGES = torch.rand(2, 3, 12, 8)  # every axis of another length

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from netprobe.errors import NetprobeError, unknown
-from netprobe.fourier import NODE
+from netprobe.fourier.spectra import NODE
 from netprobe.metrics.base import interval, variable
 from netprobe.uncertainty import bootstrap_interval
 

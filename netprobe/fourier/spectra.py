@@ -21,8 +21,8 @@ from netprobe.metrics.base import interval, variable
 from netprobe.outputs import widened
 from netprobe.perturb import ImageGenerator, apply, eps_of, family
 from netprobe.perturb.randomness import stream_seed
-from netprobe.probing import named_models, named_perturbations
-from netprobe.streaming import ImageTable
+from netprobe.probing.probe import named_models, named_perturbations
+from netprobe.probing.streaming import ImageTable
 from netprobe.uncertainty import bootstrap_interval
 
 NODE = "perturbation_spectrum"

@@ -1,7 +1,7 @@
 """Norms of images and sparsity at locations.
 
-Float32 on the CPU goes to `netprobe.fused`. Everything else is done here, in cache-sized pieces, or fused into one
-pass by torch.compile.
+Float32 on the CPU goes to `fused.py`. Everything else is done here, in cache-sized pieces, or fused into one pass by
+torch.compile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from netprobe import fused as cpu
+from netprobe.probing import fused as cpu
 
 CHUNK = 1 << 17
 """Elements handled at a time: half a MiB in float32, within one core's second-level cache."""
@@ -25,7 +25,7 @@ _fusing = False
 
 @contextlib.contextmanager
 def compiling(on: bool) -> Iterator[None]:
-    """Inside, torch.compile makes one pass of what would be about eight, if `on`, where `netprobe.fused` does not.
+    """Inside, torch.compile makes one pass of what would be about eight, if `on`, where `fused.py` does not.
 
     The first use on a machine compiles for about half a minute (torch keeps the result on disk), and needs Triton on a
     GPU or, for float64 on the CPU, a C++ compiler.

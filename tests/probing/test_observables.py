@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from netprobe import reductions, streaming
-from netprobe.observables import ConditionMoments, Layout, LocationHoyer, Norms, Observable, Observation
+from netprobe.probing.observables import ConditionMoments, Layout, LocationHoyer, Norms, Observable, Observation
 from netprobe.sites import Site
 from netprobe.uncertainty import BLOCKS
 

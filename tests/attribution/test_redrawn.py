@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from netprobe.attribution.redrawn import last_weight_redrawn
 from netprobe.errors import NetprobeError
-from netprobe.redrawn import last_weight_redrawn
 from netprobe.sites import find_sites
 
 X = torch.rand(2, 3)

@@ -14,12 +14,12 @@ from netprobe import perturb
 from netprobe.data import Data
 from netprobe.devices import batch_size, device_of, seed_everywhere
 from netprobe.guard import full_precision, undisturbed, undivided
-from netprobe.kernels import KernelReduction, Slice, SliceStore, completed, plan
-from netprobe.observables import Observation, in_one_reading
 from netprobe.outputs import logits_of
-from netprobe.partial import Partial
 from netprobe.perturb.randomness import stream_seed
-from netprobe.reductions import compiling
+from netprobe.probing.kernels import KernelReduction, Slice, SliceStore, completed, plan
+from netprobe.probing.observables import Observation, in_one_reading
+from netprobe.probing.partial import Partial
+from netprobe.probing.reductions import compiling
 from netprobe.settings import ProbeSettings, in_bytes
 from netprobe.sites import Site, listening
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from netprobe import fused, reductions
-from netprobe.streaming import Moments
+from netprobe.probing.streaming import Moments
 
 ROUNDING = (
     2e-6  # a difference of float32 numbers is rounded to 6e-8, sums of up to 2048 of them to about ten times that

@@ -7,7 +7,7 @@ import torch
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
-from netprobe import fused
+from netprobe.probing import fused
 
 CHUNK = 1 << 17
 """Elements handled at a time: 1 MiB in float64, about one core's second-level cache."""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from netprobe.errors import NetprobeError
-from netprobe.observables import Layout, Observable, Observation
+from netprobe.probing.observables import Layout, Observable, Observation
+from netprobe.probing.streaming import CHUNK, add_gram, symmetric
 from netprobe.sites import Site
-from netprobe.streaming import CHUNK, add_gram, symmetric
 
 Kernels = Mapping[tuple[int, int], Tensor]
 """Centred kernels K_ij = X_i X_j^T (image, image), float64, by the pair of conditions i <= j."""

@@ -16,9 +16,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from netprobe.reductions import condition_norms, location_hoyer, norms_and_hoyer
+from netprobe.probing.reductions import condition_norms, location_hoyer, norms_and_hoyer
+from netprobe.probing.streaming import ImageTable, Moments
 from netprobe.sites import Site
-from netprobe.streaming import ImageTable, Moments
 from netprobe.uncertainty import BLOCKS
 
 __all__ = ["ConditionMoments", "Layout", "Observable", "Observation", "PerImage"]

@@ -22,11 +22,11 @@ from netprobe.data import load as load_data
 from netprobe.devices import device_of
 from netprobe.errors import NetprobeError, unknown
 from netprobe.groups import NOT_A_MODEL
-from netprobe.kernels import KernelReduction, plan
 from netprobe.metrics import Metric, resolve
-from netprobe.observables import Layout
-from netprobe.partial import ModelPart, Partial, fresh_observables
-from netprobe.passes import Pass
+from netprobe.probing.kernels import KernelReduction, plan
+from netprobe.probing.observables import Layout
+from netprobe.probing.partial import ModelPart, Partial, fresh_observables
+from netprobe.probing.passes import Pass
 from netprobe.selection import select
 from netprobe.settings import ProbeSettings, in_bytes
 from netprobe.sites import Site, find_sites

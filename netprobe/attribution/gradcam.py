@@ -14,9 +14,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from netprobe.data import Data, stratified
-from netprobe.errors import NetprobeError, unknown
-from netprobe.feature_maps import (
+from netprobe.attribution.feature_maps import (
     Grid,
     Layout,
     candidate_maps,
@@ -26,12 +24,14 @@ from netprobe.feature_maps import (
     rerouted,
     size_of,
 )
+from netprobe.attribution.redrawn import last_weight_redrawn
+from netprobe.data import Data, stratified
+from netprobe.errors import NetprobeError, unknown
 from netprobe.guard import full_precision, undisturbed
 from netprobe.outputs import logits_of
 from netprobe.perturb import ImageGenerator, apply, eps_of, family, resolve
 from netprobe.perturb.objective import predict
 from netprobe.perturb.randomness import stream_seed
-from netprobe.redrawn import last_weight_redrawn
 from netprobe.sites import Site, find_sites
 
 BATCH = 16  # images at once: bounds memory, changes no result
