@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models import VisionTransformer, get_model
 
+from netprobe.attribution import gradcam
 from netprobe.attribution.gradcam import grad_cam, map_similarity
 from netprobe.data import load
 from netprobe.errors import NetprobeError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from netprobe import fused, reductions
+from netprobe.probing import fused, reductions
 from netprobe.probing.streaming import Moments
 
 ROUNDING = (

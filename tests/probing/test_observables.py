@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from netprobe import reductions, streaming
+from netprobe.probing import reductions, streaming
 from netprobe.probing.observables import ConditionMoments, Layout, LocationHoyer, Norms, Observable, Observation
 from netprobe.sites import Site
 from netprobe.uncertainty import BLOCKS

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from netprobe import reductions
+from netprobe.probing import reductions
 from netprobe.probing.reductions import ORDERS, compiling, condition_norms, location_hoyer
 
 SHAPES = [(2, 3, 7), (4, 5, 1), (2, 1, 300)]

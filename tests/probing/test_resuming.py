@@ -283,7 +283,7 @@ def test_it_is_saved_now_and_then(tmp_path, monkeypatch):
 SCRIPT = '''
 import os, signal, sys
 import netprobe as npb
-from netprobe import probing
+from netprobe.probing import probe as probing
 from tiny import QUIET, ConvNet, images, seeded
 
 calls = 0

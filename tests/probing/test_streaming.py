@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from netprobe import streaming
+from netprobe.probing import streaming
 from netprobe.probing.streaming import ImageTable, Moments, add_gram, symmetric
 
 RTOL = 1e-10  # float64 rounding, 2e-16, times the square of 1000 standard deviations of drift
