@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from netprobe.plots.drawing import INK, heading, log_ticks, look, styled
+from netprobe.plots.drawing import INK, heading, log_ticks, look, percent, styled
 from netprobe.plots.panels import keys, panel_canvas, panels
 from netprobe.plots.reading import Measured, interval, measured, select
 
@@ -56,7 +56,7 @@ def _draw(panel: Axes, every: Sequence[Measured]) -> bool:
         panel.hlines(median, x - 0.35, x + 0.35, color=INK)
         if box.never:
             above = {"transform": panel.get_xaxis_transform(), "ha": "center", "va": "top", "fontsize": 8}
-            panel.text(x, 0.99, f"{box.never:.0%}", **above)
+            panel.text(x, 0.99, percent(box.never), **above)
     never = any(box.never for box in boxes if box is not None)
     panel.set(yscale="log", ylim=(low, high * ((high / low) ** 0.2 if never else 1)), xticks=[])
     panel.set_xlim(-0.6, len(every) - 0.4)

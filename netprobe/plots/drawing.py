@@ -87,6 +87,11 @@ def plain(text: str) -> str:
     return ("\u200b" if shown.startswith("_") else "") + shown.replace("$", r"\$")
 
 
+def percent(share: float, decimals: int = 0) -> str:
+    """A share as axes spell it: 12 %."""
+    return f"{100 * share:.{decimals}f} %"
+
+
 def finite(values: np.ndarray) -> np.ndarray:
     """`values` with NaN for what no axis can show."""
     return np.where(np.isfinite(values), values, np.nan)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from netprobe.plots.drawing import INK, heading, look, plain, styled
+from netprobe.plots.drawing import INK, heading, look, percent, plain, styled
 from netprobe.plots.panels import panel_canvas, panels
 from netprobe.plots.reading import Measured, conditions, interval, measured, select
 
@@ -48,7 +48,7 @@ def _draw(panel: Axes, every: Sequence[Measured]) -> None:
         panel.hlines(median, x - 0.3, x + 0.3, color=INK, linewidth=2)
         top = np.nanmax([0.0, mean, float(interval(entry.data, "mean")[1])])
         if np.isfinite(share):
-            panel.annotate(f"{share:.0%}", (x, top), (0, 2), textcoords="offset points", ha="center", fontsize=8)
+            panel.annotate(percent(share), (x, top), (0, 2), textcoords="offset points", ha="center", fontsize=8)
     highest = np.nanmax([0.0, *(float(v) for e in every for v in (e.data["mean"], interval(e.data, "mean")[1]))])
     panel.set(xlim=(-0.6, len(every) - 0.4), ylim=(0, ROOM * highest or 1), xticks=[])
     panel.grid(False, axis="x")

@@ -94,7 +94,7 @@ def histograms(panel: Axes, values: Sequence[np.ndarray], indices: Sequence[int]
             panel.stairs(*steps, fill=True, linestyle=style["linestyle"], linewidth=0.9, **colours)
     panel.set(xlim=(edges[0], edges[-1]))
     panel.set_ylim(bottom=0)
-    panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="%"))
+    panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     if not any(data.size for data in values):
         panel.text(0.5, 0.5, "undefined", transform=panel.transAxes, ha="center", va="center", fontsize=8)
         panel.set(yticks=[])

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from netprobe.errors import NetprobeError
-from netprobe.plots.drawing import canvas, heading, look, name_ticks, norm_name, plain, styled
+from netprobe.plots.drawing import canvas, heading, look, name_ticks, norm_name, percent, plain, styled
 from netprobe.plots.reading import (
     Measured,
     describe,
@@ -56,7 +56,7 @@ def plot_psr_ridge(
     handles = [_ridges(ax, entry, edges) for entry in every]
     name_ticks(ax.yaxis, sites)
     ax.set(xlim=(0, edges[-1]), ylim=(len(sites) - 0.5, -OVERLAP - 0.1))
-    ax.set_xlabel(f"{label(every[0].data['psr'])}\n{beyond:.1%} of the values lie beyond the axis")
+    ax.set_xlabel(f"{label(every[0].data['psr'])}\n{percent(beyond, 1)} of the values lie beyond the axis")
     heading(ax, f"{describe(every[0].data)}, {norm_name(norm)}", handles)
     return ax
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from netprobe.plots.drawing import finite, heading, log_ticks, look, plain, styled
+from netprobe.plots.drawing import finite, heading, log_ticks, look, percent, plain, styled
 from netprobe.plots.panels import panel_canvas, panels
 from netprobe.plots.reading import Measured, interval, measured, select, variable
 
@@ -47,7 +47,7 @@ def _draw(panel: Axes, every: Sequence[Measured], quantity: str) -> list:
         low, high = map(finite, interval(entry.data, quantity))
         style = look(entry.index)
         panel.fill_between(grid, low, high, color=style["color"], alpha=0.2)
-        name = ": ".join(filter(None, (entry.model, f"{float(entry.data['clean_accuracy']):.1%}")))
+        name = ": ".join(filter(None, (entry.model, percent(float(entry.data["clean_accuracy"]), 1))))
         handles += panel.plot(grid, finite(entry.data[quantity].values), label=plain(name), **style | {"marker": ""})
     panel.set(xscale="log", ylim=(0, 1.03), yticks=[0, 0.5, 1])
     if known.size:

@@ -38,5 +38,5 @@ def plot_step_read_out(
     ax, made = step_panels(every, PANELS, "Read out after each step", "Mean over images", ax)
     for panel in made:
         panel.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))
-        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="%"))
+        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     return ax

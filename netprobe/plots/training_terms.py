@@ -82,7 +82,7 @@ def scaled(panel: Axes, values: np.ndarray, name: str) -> None:
     known = values[np.isfinite(values)]
     if name.endswith("accuracy"):
         panel.set(ylim=(0, 1.02), yticks=(0, 0.5, 1))
-        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="%"))
+        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     elif known.size and known.min() > 0 and known.max() > ACROSS_DECADES * known.min():
         low, high = known.min() / 1.5, known.max() * 1.5
         panel.set(yscale="log", ylim=(low, high))

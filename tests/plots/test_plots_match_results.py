@@ -101,7 +101,7 @@ def test_ridge_axis_follows_the_largest_95th_percentile(results):
     end = 1.1 * max(float(each.quantile(0.95, "image").max()) for each in values)
     assert_allclose(ax.get_xlim(), (0, end))
     beyond = np.mean([each.values > end for each in values])
-    assert ax.get_xlabel() == f"Perturbation-to-signal ratio\n{beyond:.1%} of the values lie beyond the axis"
+    assert ax.get_xlabel() == f"Perturbation-to-signal ratio\n{100 * beyond:.1f} % of the values lie beyond the axis"
     assert [text.get_text() for text in ax.get_yticklabels()] == list(SITES)
     assert ax.yaxis_inverted()  # depth downwards
 
