@@ -71,7 +71,7 @@ def _scale(study: Any, folder: Path, run: bool) -> str:
     "netprobe figures --only 'sca_*' -o out/           those of one work\n"
     "netprobe figures --no-run --results figures/results --scale paper"
 )
-@click.option("--scale", default="smoke", show_default=True, help="smoke, or paper: the works' data and schedules")
+@click.option("--scale", default="smoke", show_default=True, help="smoke, reduced, or paper: the works' schedules")
 @click.option("--only", default="*", show_default=True, metavar="PATTERN", help="scripts by name, such as 'diss_tab_*'")
 @click.option("--folder", default="figures", show_default=True, help="folder of scripts")
 @click.option("--run/--no-run", default=True, show_default=True, help="make results that are not there yet")
