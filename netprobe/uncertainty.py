@@ -83,6 +83,8 @@ def bootstrap_interval(
 ) -> np.ndarray:
     """95 % percentile bootstrap interval of transform(mean over the last axis), shape (..., 2); NaN without images.
 
+    Values that are not finite are left out, and so are resamples that draw none but these.
+
     `transform` is increasing, so the interval of the mean is transformed, which also holds where it gives -inf.
 
     >>> import numpy as np
@@ -92,7 +94,12 @@ def bootstrap_interval(
     """
     if not values.shape[-1]:
         return np.full((*values.shape[:-1], 2), np.nan)
-    bounds = np.quantile(resampled_means(values, seed=seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
+    means, shares = resampled_means(values, seed=seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    defined = np.isfinite(values).any(-1)
+    # a resample of nothing but undefined values has no mean, and does not count
+    means[~defined] = 0.0
+    bounds = (np.nanquantile if np.isnan(means).any() else np.quantile)(means, shares, axis=-1)
+    bounds[:, ~defined] = np.nan
     return transform(np.moveaxis(bounds, 0, -1))
 
 

@@ -158,3 +158,14 @@ def test_median_interval_of_the_negatives_is_the_negative(n):
     values = np.random.default_rng(n).normal(size=n)
     low, high = median_interval(values)
     assert median_interval(-values) == (-high, -low)
+
+
+def test_a_bootstrap_of_mostly_undefined_values():
+    """Three of eight are known: one resample in forty has none of them, and the others tell the interval."""
+    values = np.array([[1.0, np.nan, 2.0, np.nan, np.nan, 4.0, np.nan, np.nan], [np.nan] * 8])
+    (low, high), nothing = bootstrap_interval(values)
+    assert 1.0 <= low < 7 / 3 < high <= 4.0
+    assert np.isnan(nothing).all()
+    means = resampled_means(values[:1])[0]
+    assert 0 < np.isnan(means).mean() < 0.06
+    np.testing.assert_array_equal([low, high], np.quantile(means[~np.isnan(means)], [0.025, 0.975]))

@@ -12,6 +12,7 @@ import netprobe as npb
 from netprobe.data import Data, data_root
 from netprobe.errors import MissingData
 from netprobe.gallery import Study, result
+from netprobe.store import provenance, stamped
 from netprobe.training.initial import initial
 from netprobe.training.partial.planning import study_of
 from netprobe.training.partial.units import Whole
@@ -19,6 +20,15 @@ from netprobe.training.partial.units import Whole
 QUICK = {"recipe": "quick", "epochs": 8, "batch_size": 32, "adversarial": "pgd-at:eps=0.15,steps=2"}
 RELEASED = "resnet_sgd_cyc_0.0500_{}_ep_100.pt"
 """Checkpoints of canbakiskan/neuro-inspired-defense, in the folder `checkpoints` of the data root."""
+NEAREST = {
+    "fmn": "fmn:norm=l2,steps=100",
+    "h8": "hopskipjump:steps=8",
+    "h32": "hopskipjump:steps=32",
+    "b1k": "boundary:steps=1000",
+    "b5k": "boundary:steps=5000",
+    "b25k": "boundary:steps=25000",
+}
+"""Attacks that look for the nearest error, for longer and longer."""
 PUBLISHED = {"adversarial": "pgd-at:eps=8/255,step_size=2/255,steps=10"}
 
 
@@ -44,6 +54,10 @@ class Depth(Study):
             "cutoffs": (4, 8),
             "layers": (0, 8),
             "seeds": (0,),
+            "nearest": {
+                "images": 12,
+                "attacks": {"fmn": "fmn:norm=l2,steps=20", "h2": "hopskipjump:steps=2", "b50": "boundary:steps=50"},
+            },
         },
         "reduced": {
             "data": "cifar10-jpeg",
@@ -55,6 +69,7 @@ class Depth(Study):
                 "adversarial": RELEASED.format("PGD_eps_8_Ns_10_ss_1_Nr_1"),
             },
             "attack": "pgd:eps=8/255,step_size=1/255,steps=40",
+            "nearest": {"images": 12, "attacks": NEAREST},
             "parts": {
                 "data": "digits",
                 "limits": (None, None),
@@ -75,6 +90,7 @@ class Depth(Study):
             "cutoffs": "all",
             "layers": "all",
             "seeds": (0,),
+            "nearest": {"images": 100, "attacks": NEAREST | {"h64": "hopskipjump:steps=64"}},
         },
     }
 
@@ -111,6 +127,19 @@ class Depth(Study):
         settings = {"method": "circular", "padding": "circular", "layers": "conv"}
         return npb.weights.analyse(
             self.pair(role), _images(self.settings, "test").shape, progress=self.progress, **settings
+        )
+
+    @result
+    def nearest(self, role: str) -> xr.DataTree:
+        """Minimal perturbations: their norms and spatial frequencies; no values of single images."""
+        asked = self.settings["nearest"]
+        some = _images(self.settings, "test").take(asked["images"])
+        settings = {"doubts": False, "preflight": False, "spectra": True, "progress": self.progress}
+        found = npb.evaluate(self.pair(role), some, asked["attacks"], folder=self.folder / "nearest", **settings)
+        kept = ("minimum_norm", "perturbation_spectrum")
+        groups = {f"/{name}/{what}": found[name][what].to_dataset() for name in self.pair(role) for what in kept}
+        return stamped(
+            {path: data.drop_dims("image", errors="ignore") for path, data in groups.items()}, provenance(found)
         )
 
     def both(self, of: str) -> xr.DataTree:
