@@ -133,7 +133,7 @@ class Depth(Study):
     def nearest(self, role: str) -> xr.DataTree:
         """Minimal perturbations: their norms and spatial frequencies; no values of single images."""
         asked = self.settings["nearest"]
-        some = _images(self.settings, "test").take(asked["images"])
+        some = npb.data.load(self.settings["data"], limit=asked["images"])
         settings = {"doubts": False, "preflight": False, "spectra": True, "progress": self.progress}
         found = npb.evaluate(self.pair(role), some, asked["attacks"], folder=self.folder / "nearest", **settings)
         kept = ("minimum_norm", "perturbation_spectrum")
