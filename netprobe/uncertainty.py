@@ -96,8 +96,7 @@ def bootstrap_interval(
         return np.full((*values.shape[:-1], 2), np.nan)
     means, shares = resampled_means(values, seed=seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     defined = np.isfinite(values).any(-1)
-    # a resample of nothing but undefined values has no mean, and does not count
-    means[~defined] = 0.0
+    means[~defined] = 0.0  # whatever: the quantiles of nothing but NaN would warn, and become NaN below
     bounds = (np.nanquantile if np.isnan(means).any() else np.quantile)(means, shares, axis=-1)
     bounds[:, ~defined] = np.nan
     return transform(np.moveaxis(bounds, 0, -1))

@@ -135,12 +135,11 @@ class Depth(Study):
         asked = self.settings["nearest"]
         some = npb.data.load(self.settings["data"], limit=asked["images"])
         settings = {"doubts": False, "preflight": False, "spectra": True, "progress": self.progress}
-        found = npb.evaluate(self.pair(role), some, asked["attacks"], folder=self.folder / "nearest", **settings)
-        kept = ("minimum_norm", "perturbation_spectrum")
-        groups = {f"/{name}/{what}": found[name][what].to_dataset() for name in self.pair(role) for what in kept}
-        return stamped(
-            {path: data.drop_dims("image", errors="ignore") for path, data in groups.items()}, provenance(found)
-        )
+        networks = self.pair(role)
+        found = npb.evaluate(networks, some, asked["attacks"], folder=self.folder / "nearest", **settings)
+        nodes = [found[name][what] for name in networks for what in ("minimum_norm", "perturbation_spectrum")]
+        groups = {node.path: node.to_dataset().drop_dims("image", errors="ignore") for node in nodes}
+        return stamped(groups, provenance(found))
 
     def both(self, of: str) -> xr.DataTree:
         """The results of both networks, as models of one tree."""

@@ -109,7 +109,7 @@ class Partial:
         return all(part.images == part.layout.images and not part.kernels_pending for part in self.models.values())
 
     def compute(self) -> xr.DataTree:
-        """The results so far: a tree /model/metric of Datasets; see `netprobe.probing.probe`."""
+        """The results so far: a tree /model/metric of Datasets; see `npb.probe`."""
         groups: dict[str, xr.Dataset] = {"/": xr.Dataset()}
         for name, part in self.models.items():
             if part.images:
