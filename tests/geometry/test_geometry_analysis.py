@@ -167,4 +167,4 @@ def test_boxes_are_quartiles_and_a_single_near_image_does_not_flatten_them(tree)
     data["median"][:], data["median_interval"][:] = np.inf, [4, np.inf]
     panel = plots.plot_critical_distances(data).child_axes[0]
     assert panel.get_ylim()[1] > panel.patches[0].get_y() + panel.patches[0].get_height()
-    assert panel.texts[0].get_text() == f"{(data.sizes['image'] - 1) / data.sizes['image']:.0%}"
+    assert panel.texts[0].get_text() == f"{100 * (data.sizes['image'] - 1) / data.sizes['image']:.0f} %"
