@@ -123,13 +123,13 @@ def _orthonormal(vectors: Tensor, noise: Tensor | float) -> tuple[Tensor, Tensor
 
     Gram and Schmidt, modified. What is not longer than `noise` becomes zero.
     """
-    block = vectors.shape[1]
+    block, short = vectors.shape[1], noise * noise
     factor = vectors.new_zeros(len(vectors), block, block)
     for i in range(block):
         one, others = vectors[:, i : i + 1], vectors[:, i + 1 :]
         products = torch.bmm(vectors[:, i:], one.mT)
-        length = products[:, :1].sqrt()
-        inverse = torch.where(length > noise, 1 / length, 0.0)
+        square = products[:, :1]
+        inverse = square.rsqrt().where(square > short, 0.0)
         factor[:, i:, i : i + 1] = column = products * inverse
         one.mul_(inverse)
         if i + 1 < block:

@@ -67,6 +67,25 @@ def test_the_norm_is_right_to_1e_5(name):
         assert lanczos_values(op, steps=8, seed=seed).largest == pytest.approx(true, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("seen", "alone", "settled"),
+    [
+        ([(1.0, 0.9e-5)], False, True),  # proven
+        ([(1.0, 2e-5)], False, False),  # nothing is known of its growth
+        ([(1 - 9e-6, 1e-4), (1 - 3e-6, 9e-5), (1.0, 5e-5)], False, True),
+        (
+            [(1 - 9e-6, 1e-4), (1 - 3e-6, 9e-5), (1.0, 5e-5)],
+            True,
+            False,
+        ),  # one vector can miss a value
+        ([(1 - 2e-5, 1e-4), (1 - 3e-6, 9e-5), (1.0, 5e-5)], False, False),  # still growing
+        ([(1.0, 2e-3), (1.0, 2e-3), (1.0, 2e-3)], False, False),  # a pause, and a long residual
+    ],
+)
+def test_when_a_norm_is_known_well_enough(seen, alone, settled):
+    assert lanczos._settled(seen, alone) is settled
+
+
 def test_the_second_moment_is_that_of_the_frobenius_norm():
     """1 %: the distribution is cut into pieces, interpolated, and its top replaced by the norm."""
     for build in MEDIUM.values():
