@@ -122,10 +122,13 @@ def _estimate(found: Sequence[Estimate]) -> str:
 
 
 def rows(study: Smoothness) -> list[str]:
-    """Of one seed or several."""
-    data = study.settings["data"]
-    lines = [f"| {name} | " + " | ".join(_cells(name, trees, data)) + " |" for name, trees in study.every.items()]
-    seeds = ", ".join(f"{name} {number}" for name, number in study.settings["members"].items())
+    """Of every data set of the study, of one seed or several."""
+    return [line for data in study.settings["members"] for line in [*_of_data(study, data), ""]]
+
+
+def _of_data(study: Smoothness, data: str) -> list[str]:
+    lines = [f"| {name} | " + " | ".join(_cells(name, trees, data)) + " |" for name, trees in study.every(data).items()]
+    seeds = ", ".join(f"{name} {number}" for name, number in study.settings["members"][data].items())
     return [*published.head(COLUMNS), *lines, "", f"{data}, number of seeds: {seeds}"]
 
 

@@ -65,15 +65,14 @@ KINDS = {
 class Smoothness(Study):
     """The networks of `KINDS`, on images of unit L_3 norm.
 
-    Which there are of a scale, and with how many seeds each, `members` says; figures are of the first seed, but for
-    those of training, which are of all.
+    Which there are of a scale, of each data set and with how many seeds, `members` says; figures are of the first data
+    set and the first seed, but for those of training, which are of all seeds.
     """
 
     name = "smoothness"
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
-            "data": "digits",
-            "members": dict.fromkeys(KINDS, 1),
+            "members": {"digits": dict.fromkeys(KINDS, 1)},
             "limits": (None, 120),
             "walked": 20,
             "blocks": True,
@@ -89,8 +88,7 @@ class Smoothness(Study):
             "points": 11,
         },
         "reduced": {
-            "data": "mnist",
-            "members": {"KH": 3, CONTROL: 3, "BP": 1},
+            "members": {"mnist": dict.fromkeys(KINDS, 3), "cifar10-jpeg": dict.fromkeys(KINDS, 1)},
             "limits": (None, None),
             "walked": 100,
             "blocks": False,
@@ -106,8 +104,7 @@ class Smoothness(Study):
             "points": 25,
         },
         "paper": {
-            "data": "cifar10",
-            "members": dict.fromkeys(KINDS, 1),
+            "members": {"cifar10": dict.fromkeys(KINDS, 1)},
             "limits": (None, None),
             "walked": 1000,
             "blocks": True,
@@ -125,32 +122,42 @@ class Smoothness(Study):
     }
 
     @property
-    def networks(self) -> list[str]:
-        """Those that are compared; `untrained` is the control of the first."""
-        return [name for name in self.settings["members"] if name != CONTROL]
+    def first(self) -> str:
+        """The data set of all figures."""
+        return next(iter(self.settings["members"]))
 
     @property
-    def every(self) -> dict[str, list[xr.DataTree]]:
-        """What is measured of every network, by name, seed by seed."""
-        members = self.settings["members"].items()
-        return {name: [self.measured(name, str(seed)) for seed in range(seeds)] for name, seeds in members}
+    def networks(self) -> list[str]:
+        """Those that are compared; `untrained` is the control of the first."""
+        return [name for name in self._seeds if name != CONTROL]
+
+    @property
+    def _seeds(self) -> Mapping[str, int]:
+        """How many there are of each network, of the first data set."""
+        return self.settings["members"][self.first]
+
+    def every(self, data: str) -> dict[str, list[xr.DataTree]]:
+        """What is measured of every network trained on these, by name, seed by seed."""
+        members = self.settings["members"][data].items()
+        return {name: [self.measured(data, name, str(seed)) for seed in range(seeds)] for name, seeds in members}
 
     @result
-    def measured(self, name: str, seed: str) -> xr.DataTree:
-        """Accuracy, distances, norms of Jacobians, and spectra of a network; no values of single test images."""
+    def measured(self, data: str, name: str, seed: str) -> xr.DataTree:
+        """Accuracy, distances, norms of Jacobians, and exponents of spectra; nothing of single test images or units."""
         how = {each: self.settings[each] for each in ("walked", "blocks", "strengths")} | self.settings["training"]
         found = of_network(
             name,
             int(seed),
-            self._train(),
-            self._test(),
-            self._networks_kept,
+            self._train(data),
+            self._test(data),
+            self._networks_kept(data),
             progress=self.progress,
             keep_epochs=self._followed(name),
             **how,
         )
         groups = {node.path: node.to_dataset() for node in found.subtree if node.has_data}
-        return stamped(groups | {"/accuracy": groups["/accuracy"].drop_dims("image")}, provenance(found))
+        small = {"/accuracy": groups["/accuracy"].drop_dims("image"), "/spectra": groups["/spectra"].drop_dims("rank")}
+        return stamped(groups | small, provenance(found))
 
     @result
     def units(self, name: str) -> xr.Dataset:
@@ -161,12 +168,12 @@ class Smoothness(Study):
     def plane(self, name: str) -> xr.Dataset:
         """Decisions and Jacobians on a plane through one image."""
         where = {"site": REPRESENTATION, "wrt": SCALED, "points": self.settings["points"], "progress": self.progress}
-        return decision_plane(self._network(name), self._test(), **where)
+        return decision_plane(self._network(name), self._test(self.first), **where)
 
     @result
     def prototypes(self) -> xr.Dataset:
         """The units learnt locally, before and after pruning."""
-        return npb.prototypes(self._network("KH"), self._test().shape)
+        return npb.prototypes(self._network("KH"), self._test(self.first).shape)
 
     @result
     def unpruned(self) -> xr.Dataset:
@@ -182,7 +189,7 @@ class Smoothness(Study):
     def followed(self, name: str, seed: str) -> xr.Dataset:
         """Accuracy, loss and Jacobians of test images after some epochs of a training."""
         sites, some = [SITE, f"re:^{REPRESENTATION}$"], {"images": self.settings["walked"], "progress": self.progress}
-        return npb.follow(self._trained(name, int(seed)), self._test(), sites, wrt=SCALED, **some)
+        return npb.follow(self._trained(name, int(seed)), self._test(self.first), sites, wrt=SCALED, **some)
 
     def training(self) -> xr.DataTree:
         """The networks followed through their trainings, those of several seeds as their mean; names say how many.
@@ -199,12 +206,12 @@ class Smoothness(Study):
         return xr.DataTree(children={_counted(name, len(there[name])): each for name, each in shown.items()})
 
     def _seeds_followed(self, name: str) -> list[str]:
-        every = map(str, range(self.settings["members"][name]))
+        every = map(str, range(self._seeds[name]))
         return [seed for seed in every if self.run or (self.folder / f"followed-{name}-{seed}.nc").exists()]
 
     def distances(self) -> xr.DataTree:
         """Those of the networks, as models of one tree."""
-        found = {name: self.measured(name, "0")["distances"].to_dataset() for name in self.networks}
+        found = {name: self.measured(self.first, name, "0")["distances"].to_dataset() for name in self.networks}
         return xr.DataTree.from_dict({f"/{name}/distances": data for name, data in found.items()})
 
     def compared_units(self, names: list[str] | None = None) -> xr.DataTree:
@@ -215,10 +222,10 @@ class Smoothness(Study):
         return self._trained(name).last
 
     def _trained(self, name: str, seed: int = 0) -> Any:
-        if name not in self.settings["members"]:
+        if name not in self._seeds:
             raise MissingData(f"at scale {self.scale} there is no network {name} in this study: see --scale")
         how = self.settings["training"] | {"keep_epochs": self._followed(name), "progress": self.progress}
-        return trained(name, seed, self._train(), self._networks_kept, **how)
+        return trained(name, seed, self._train(self.first), self._networks_kept(self.first), **how)
 
     def _followed(self, name: str) -> tuple[int, ...]:
         """The epochs after which a network is measured: of units that stay, those of what is on top of them."""
@@ -226,17 +233,18 @@ class Smoothness(Study):
         return tuple(sorted({0, 1, *np.linspace(0, epochs, FOLLOWED + 1).round().astype(int).tolist()}))
 
     def _spectra(self, model: nn.Module) -> xr.Dataset:
-        return unit_spectra(model, self._test(), [SITE], units=self.settings["counts"], progress=self.progress)
+        return unit_spectra(
+            model, self._test(self.first), [SITE], units=self.settings["counts"], progress=self.progress
+        )
 
-    @property
-    def _networks_kept(self) -> Path:
-        return self.folder / "training"
+    def _networks_kept(self, data: str) -> Path:
+        return self.folder / "training" / data
 
-    def _train(self) -> Data:
-        return npb.data.load(self.settings["data"], "train", limit=self.settings["limits"][0])
+    def _train(self, data: str) -> Data:
+        return npb.data.load(data, "train", limit=self.settings["limits"][0])
 
-    def _test(self) -> Data:
-        return npb.data.load(self.settings["data"], limit=self.settings["limits"][1])
+    def _test(self, data: str) -> Data:
+        return npb.data.load(data, limit=self.settings["limits"][1])
 
 
 def _counted(name: str, trainings: int) -> str:
