@@ -18,6 +18,7 @@ from typing import Any
 
 _PUBLIC = {
     "netprobe.attribution.gradcam": ["grad_cam"],
+    "netprobe.attribution.signal_maps": ["signal_maps"],
     "netprobe.checkpoints": ["load"],
     "netprobe.defenses.krotov_hopfield": ["prototypes", "scaled_eps"],
     "netprobe.defenses.polarizing": ["polarization", "quantiser_curves"],
@@ -74,9 +75,7 @@ _PUBLIC = {
     "netprobe.representations.ranges": ["SimilarityRange"],
     "netprobe.representations.rsa": ["rsa"],
     "netprobe.seeds": ["over_seeds"],
-    "netprobe.selection": ["select"],
-    "netprobe.site_maps": ["signal_maps"],
-    "netprobe.sites": ["find_sites"],
+    "netprobe.sites": ["find_sites", "select"],
     "netprobe.store": ["open_results", "save_results"],
     "netprobe.training": ["Diverged", "Trained", "fit", "follow"],
     "netprobe.training.reestimating": ["reestimate_batch_norm"],

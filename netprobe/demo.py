@@ -11,9 +11,9 @@ from netprobe import data, perturb
 from netprobe.attribution.gradcam import grad_cam
 from netprobe.defenses import AdversarialTraining, Natural
 from netprobe.metrics import Hoyer
-from netprobe.outcome import write
 from netprobe.probing.probe import probe
 from netprobe.recipes import Recipe
+from netprobe.reporting.outcome import write
 from netprobe.training import fit
 
 EPS = 0.15

@@ -39,7 +39,7 @@ def net(tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """No figures and no report, which take longer than the rest."""
-    monkeypatch.setattr("netprobe.outcome.draw", lambda tree, folder: folder)
+    monkeypatch.setattr("netprobe.reporting.outcome.draw", lambda tree, folder: folder)
 
 
 def test_help_has_examples_and_every_setting():

@@ -52,7 +52,7 @@ def compare(
     **options: Any,
 ) -> None:
     from netprobe.errors import NetprobeError
-    from netprobe.outcome import draw
+    from netprobe.reporting.outcome import draw
 
     if len(models) < 2:
         raise NetprobeError("compare needs two models or more; `netprobe probe` takes one")

@@ -94,7 +94,7 @@ def saved(tree: Any, out: str) -> Any:
     Returns what results.nc holds, as it comes back from there: a report drawn from it can be drawn again.
     """
     from netprobe import groups
-    from netprobe.outcome import RESULTS
+    from netprobe.reporting.outcome import RESULTS
     from netprobe.store import atomically, open_results, save_results
 
     seconds = tree[groups.TIMING]["seconds"]
@@ -147,7 +147,7 @@ def evaluate(
     landscape: int,
     **options: Any,
 ) -> None:
-    from netprobe.outcome import draw
+    from netprobe.reporting.outcome import draw
 
     sources, surrogates = (loaded(each, {name: options[name] for name in LOADING}) for each in (transfer, surrogate))
     networks, images = models_and_data(models, options)

@@ -31,7 +31,7 @@ netprobe geometry A.pt --data mnist --analyses plane --wrt scale --plane-site "r
 @errors_as_usage
 def geometry(models: tuple[str, ...], out: str, device: str | None, **options: Any) -> None:
     from netprobe.geometry import analyse
-    from netprobe.outcome import REPORT, write
+    from netprobe.reporting.outcome import REPORT, write
 
     networks, images = models_and_data(models, options)
     tree = analyse({name: net.to(device) if device else net for name, net in networks.items()}, images, **options)

@@ -20,8 +20,7 @@ from netprobe.cli.showing import columns
 def layers(model: str, shape: str, sites: str, **loading: Any) -> None:
     import torch
 
-    from netprobe.selection import select
-    from netprobe.sites import find_sites
+    from netprobe.sites import find_sites, select
 
     size = input_shape(shape)
     (network,) = loaded([model], loading).values()

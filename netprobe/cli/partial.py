@@ -152,7 +152,7 @@ def written(data: Any, name: str, out: str) -> Any:
     """The results as a tree, kept as results.nc."""
     import xarray as xr
 
-    from netprobe.outcome import RESULTS
+    from netprobe.reporting.outcome import RESULTS
     from netprobe.store import save_results
 
     root = xr.Dataset(attrs={"provenance": data.attrs["provenance"]})
@@ -162,7 +162,7 @@ def written(data: Any, name: str, out: str) -> Any:
 
 
 def _show(tree: Any, out: str) -> None:
-    from netprobe.outcome import draw
+    from netprobe.reporting.outcome import draw
     from netprobe.reporting.verdict import verdict
 
     click.echo(f"\n{verdict(tree)}\n\nwritten: {draw(tree, out)}")

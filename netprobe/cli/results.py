@@ -16,7 +16,7 @@ from netprobe.cli.showing import show
 @errors_as_usage
 def report(results: str, out: str | None) -> None:
     """Draw the figures and the report of a results.nc again."""
-    from netprobe.outcome import draw
+    from netprobe.reporting.outcome import draw
     from netprobe.store import open_results
 
     click.echo(draw(open_results(results), out or Path(results).parent))
@@ -35,7 +35,7 @@ def seeds(results: str, out: str | None) -> None:
     netprobe evaluate plain-0=a.pt plain-1=b.pt similar-0=c.pt similar-1=d.pt --data cifar10 -o out/
     netprobe seeds out/results.nc
     """
-    from netprobe.outcome import REPORT, write
+    from netprobe.reporting.outcome import REPORT, write
     from netprobe.seeds import over_seeds
     from netprobe.store import open_results
 

@@ -112,7 +112,7 @@ def table(tree: Any) -> list[tuple[str, ...]]:
 @click.option("-o", "--out", default="runs/similarity", show_default=True, help="folder for results, figures, report")
 @errors_as_usage
 def similarity(models: tuple[str, ...], out: str, perturbations: tuple[str, ...], **options: Any) -> None:
-    from netprobe.outcome import REPORT, write
+    from netprobe.reporting.outcome import REPORT, write
 
     limited = options["limit"]
     networks, images = models_and_data(models, options)

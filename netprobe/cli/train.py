@@ -53,8 +53,8 @@ def trained(
     `how` to load the model that `model` names on the command line.
     """
     from netprobe.devices import preferred_device
-    from netprobe.outcome import write
     from netprobe.processes import leave, processes
+    from netprobe.reporting.outcome import write
     from netprobe.training import fit
 
     together = processes()  # first: it says which GPU is this process's

@@ -73,7 +73,7 @@ def weights(
     models: tuple[str, ...], shape: str | None, out: str, perturbations: tuple[str, ...], **options: Any
 ) -> None:
     from netprobe.errors import NetprobeError
-    from netprobe.outcome import REPORT, write
+    from netprobe.reporting.outcome import REPORT, write
     from netprobe.weights import analyse
 
     if shape is None and options["data"] is None:

@@ -15,7 +15,7 @@ from netprobe.data import Data
 from netprobe.fields import Checked
 from netprobe.perturb.base import Perturbation
 from netprobe.recipes import Recipe
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

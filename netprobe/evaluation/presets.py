@@ -17,7 +17,6 @@ from netprobe.enrolled import Enrolled
 from netprobe.errors import NetprobeError
 from netprobe.evaluation.conditions import corruptions
 from netprobe.fields import Checked, choice, real, reals, several, whole, wholes
-from netprobe.fingerprint import fingerprint
 from netprobe.perturb.apgd import APGD
 from netprobe.perturb.corruptions import BENCHMARK, CORRUPTIONS, SEVERITIES
 from netprobe.perturb.decision import Boundary
@@ -26,6 +25,7 @@ from netprobe.perturb.specs import sweep
 from netprobe.perturb.transfer import transfers
 from netprobe.probing.probe import named_models
 from netprobe.specs import Catalogue
+from netprobe.store.fingerprint import fingerprint
 
 
 class Ranges(NamedTuple):

@@ -19,12 +19,12 @@ from netprobe.devices import batch_size, device_of
 from netprobe.evaluation.archive import Archive
 from netprobe.evaluation.conditions import Condition
 from netprobe.evaluation.outcomes import BLANKS, Outcome, evaluated
-from netprobe.fingerprint import fingerprint
 from netprobe.fourier.spectra import FourierSpectrum
 from netprobe.guard import full_precision, undisturbed
 from netprobe.perturb.randomness import stream_seed
 from netprobe.settings import EvaluateSettings
 from netprobe.store import versions
+from netprobe.store.fingerprint import fingerprint
 
 FORMAT = 2
 """To be raised whenever the numbers of a unit change their meaning: kept units are then computed again."""

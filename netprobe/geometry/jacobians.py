@@ -21,8 +21,7 @@ from netprobe.geometry.norms import Norm, estimated_frobenius, exact_frobenius, 
 from netprobe.guard import full_precision, undisturbed
 from netprobe.metrics.base import interval, variable
 from netprobe.perturb.randomness import ImageGenerator, stream_seed
-from netprobe.selection import select
-from netprobe.sites import Site, find_sites
+from netprobe.sites import Site, find_sites, select
 from netprobe.uncertainty import bootstrap_interval
 
 SITES = "weighted,activation"
@@ -87,7 +86,7 @@ def jacobian_norms(
 
     Parameters
     ----------
-    sites : patterns as in `netprobe.selection`
+    sites : patterns as in `netprobe.sites.selection`
     wrt : what to differentiate by: the input, or the output of a module, such as "scale" where a network rescales its
         inputs: then perturbations are measured in those units
     method : "exact": from all rows of J, or all columns; "estimate": the Frobenius norm from `draws` random

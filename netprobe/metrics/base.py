@@ -54,7 +54,7 @@ class Metric(ABC):
     """A quantity of the sites of a network, clean or clean against perturbed. Its fields are its settings.
 
     at      "output" or "input": whether to listen to what the chosen sites return or to what they receive
-    sites   patterns as in `netprobe.selection`, for this metric alone; None uses those of the probe
+    sites   patterns as in `netprobe.sites.selection`, for this metric alone; None uses those of the probe
 
     `needs_perturbation` is False for what clean images alone can tell.
 

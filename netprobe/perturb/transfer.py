@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
-from netprobe.fingerprint import fingerprint
 from netprobe.perturb.attack import Count
 from netprobe.perturb.attacked import Attacked
 from netprobe.perturb.backward import declared_passes
@@ -23,6 +22,7 @@ from netprobe.perturb.randomness import select
 from netprobe.perturb.specs import apply, eps_of, family, resolve
 from netprobe.perturb.standing import Progress, predict_all
 from netprobe.store import model_card
+from netprobe.store.fingerprint import fingerprint
 
 
 class Surrogate:

@@ -27,9 +27,8 @@ from netprobe.probing.kernels import KernelReduction, plan
 from netprobe.probing.observables import Layout
 from netprobe.probing.partial import ModelPart, Partial, fresh_observables
 from netprobe.probing.passes import Pass
-from netprobe.selection import select
 from netprobe.settings import ProbeSettings, in_bytes
-from netprobe.sites import Site, find_sites
+from netprobe.sites import Site, find_sites, select
 from netprobe.store import model_card, versions
 
 logger = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ def probe(
     perturbations   a spec ("pgd:eps=8/255,steps=20"), an instance, a callable (model, x, y, *, generator) -> x', a
                     list of these, or a dict of them by name; None for clean images alone, where every metric can
                     do without
-    metrics, sites  names or objects; patterns (see `netprobe.metrics`, `netprobe.selection`)
+    metrics, sites  names or objects; patterns (see `netprobe.metrics`, `netprobe.sites.selection`)
     partial         file to flush to about twice a minute; if it holds the same probe, the run goes on from there
     settings        the other fields of `ProbeSettings`
 

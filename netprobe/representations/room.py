@@ -11,9 +11,8 @@ from netprobe.data import Data
 from netprobe.devices import device_of
 from netprobe.errors import NetprobeError
 from netprobe.probing.probe import named_perturbations
-from netprobe.selection import select
 from netprobe.settings import ProbeSettings, in_bytes
-from netprobe.sites import find_sites
+from netprobe.sites import find_sites, select
 
 
 def require_room(

@@ -15,7 +15,7 @@ from netprobe.defenses import Defense, defense_spec, describe_defense, parse_def
 from netprobe.perturb import ImageGenerator, Perturbation
 from netprobe.perturb.attack_copy import LiveCopy
 from netprobe.recipes import Recipe
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 from netprobe.testing.law import check_laws, demand, law
 from netprobe.testing.settings import demand_round_trip, demand_values
 from netprobe.testing.training import SHORT, demand_equal, demand_goes_on, differing, digits, small_net, trained

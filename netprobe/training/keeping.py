@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from netprobe.processes import Processes
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 from netprobe.training.saved import BEST, LAST, PREPARING, epoch_file, save_checkpoint, stage_file, write_history
 
 

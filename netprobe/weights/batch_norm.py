@@ -32,7 +32,7 @@ def batch_norm(model: nn.Module, input_shape: Sequence[int] | Tensor, layers: An
     Parameters
     ----------
     model, input_shape : as for `netprobe.weights.filters`
-    layers : patterns as in `netprobe.selection`, of normalisation layers
+    layers : patterns as in `netprobe.sites.selection`, of normalisation layers
 
     Returns a Dataset over `layer` and `channel` (padded with NaN): the four quantities, in the units of the
     activations; over `layer`: `gain`, the largest |gamma| / sqrt(running_variance + epsilon), the operator norm of the

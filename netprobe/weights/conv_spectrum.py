@@ -39,7 +39,7 @@ def conv_spectrum(
     Parameters
     ----------
     model : on inputs like those of `input_shape`, (C, H, W) or the like without the batch axis, or a batch itself
-    layers : patterns as in `netprobe.selection`; by default every convolution and linear layer ("weighted")
+    layers : patterns as in `netprobe.sites.selection`; by default every convolution and linear layer ("weighted")
     settings : the fields of `netprobe.settings.SpectrumSettings`
 
         method     "exact", all values: one SVD of the kernel where windows do not overlap (1x1, patches), else the

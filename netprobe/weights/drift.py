@@ -62,7 +62,7 @@ def batch_norm_drift(
     model : on inputs in [0, 1]; its buffers are never written to
     data : a `Data`, or anything `netprobe.data.load` takes
     perturbations : as for `netprobe.probe`; None for clean images alone
-    layers : patterns as in `netprobe.selection`, of normalisation layers
+    layers : patterns as in `netprobe.sites.selection`, of normalisation layers
     settings : of `netprobe.probe`, such as batch_size, seed, device
 
     Returns a Dataset over `condition`, `layer` and `channel` (padded with NaN): `mean` and `variance` of the data;

@@ -50,7 +50,7 @@ def filters(model: nn.Module, input_shape: Sequence[int] | Tensor, layers: Any =
     model : on inputs in [0, 1]; left as found
     input_shape : of one input without the batch axis, such as (3, 32, 32), for a dry run that tells run order and
         what reads each layer; or a batch
-    layers : patterns as in `netprobe.selection`
+    layers : patterns as in `netprobe.sites.selection`
 
     Returns a Dataset over `layer` and `filter` (padded with NaN): `hoyer_filter`; `norm_filter`, ||w||_2;
     `state_filter`, 0 live, 1 zero (every weight is 0), 2 negligible (its norm is below 1e-6 of the layer's largest),

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError, unknown
 from netprobe.models.normalize import Normalized
-from netprobe.selection import select
-from netprobe.sites import Site, find_sites
+from netprobe.sites import Site, find_sites, select
 
 CONVOLUTIONS = frozenset({"_ConvNd"})
 LINEAR = frozenset({"Linear"})
@@ -33,7 +32,7 @@ class Layer:
     `input_shape` and `output_shape` are those of its first call, without the batch axis, () if it was never called;
     `order` counts in the run (-1: never), `depth` is the relative place in [0, 1] (NaN: never). `usable` is False when
     its weights or its resolution cannot be had; `note` then says why, and otherwise what to know. The fields that
-    `netprobe.selection` reads are those of a site, so that the same patterns choose layers.
+    `netprobe.sites.selection` reads are those of a site, so that the same patterns choose layers.
     """
 
     name: str
@@ -52,7 +51,7 @@ class Layer:
 
     @property
     def module(self) -> str:
-        """The module's path, under the name that `netprobe.selection` knows."""
+        """The module's path, under the name that `netprobe.sites.selection` knows."""
         return self.path
 
     def of(self, model: nn.Module) -> nn.Module:
@@ -101,7 +100,7 @@ def find_layers(model: nn.Module, input_shape: Sequence[int] | Tensor) -> list[L
 
 
 def choose(layers: Sequence[Layer], patterns: Any) -> list[Layer]:
-    """The layers that `patterns` (see `netprobe.selection`) choose.
+    """The layers that `patterns` (see `netprobe.sites.selection`) choose.
 
     Raises NetprobeError for a pattern that matches nothing, and for a layer that was named outright but cannot be
     analysed; behind a wildcard such a layer stays, with its note.

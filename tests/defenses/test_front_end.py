@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from netprobe.defenses.front_end import BYPASS, Defended, FrontEnd
-from netprobe.fingerprint import fingerprint
 from netprobe.perturb.backward import surrogates
 from netprobe.perturb.objective import predict
+from netprobe.store.fingerprint import fingerprint
 
 
 class Noisy(FrontEnd):

@@ -26,7 +26,7 @@ import torch
 torch.set_num_threads(1)
 from evaluating_helpers import small, two_models
 from netprobe.cli.evaluate import saved
-from netprobe.fingerprint import fingerprint
+from netprobe.store.fingerprint import fingerprint
 from tiny import images
 
 def slow(model, x, y, *, generator):

@@ -118,7 +118,9 @@ def test_mistakes_are_named(results):
 
 
 def test_the_verb(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("netprobe.outcome.draw", lambda tree, folder: folder / "report.html")  # drawn elsewhere
+    monkeypatch.setattr(
+        "netprobe.reporting.outcome.draw", lambda tree, folder: folder / "report.html"
+    )  # drawn elsewhere
     few = results.filter(lambda node: node.name == "corruptions")
     path = npb.save_results(few, tmp_path / "results.nc")
     done = CliRunner().invoke(main, ["seeds", str(path)])

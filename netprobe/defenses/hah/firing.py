@@ -18,8 +18,7 @@ from netprobe.devices import batch_size, device_of
 from netprobe.errors import NetprobeError
 from netprobe.guard import undisturbed
 from netprobe.metrics.base import variable
-from netprobe.selection import select
-from netprobe.sites import Site, find_sites, listening
+from netprobe.sites import Site, find_sites, listening, select
 from netprobe.uncertainty import bootstrap_interval
 
 ALWAYS = 0.95

@@ -24,7 +24,7 @@ from netprobe.defenses.natural import entropy
 from netprobe.fields import choice, real, switch, whole, word
 from netprobe.outputs import logits_of
 from netprobe.recipes import Recipe
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 
 READ_OUTS = ("cross-entropy", "tanh")
 SMALL = {"k": 2, "local_lr": 0.02, "local_batch": 100, "local_epochs": 150}

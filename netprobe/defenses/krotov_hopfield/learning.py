@@ -17,7 +17,7 @@ from netprobe.defenses.krotov_hopfield.rule import Learner, LocalRule
 from netprobe.errors import NetprobeError
 from netprobe.fields import real, whole
 from netprobe.guard import full_precision, undivided
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 
 logger = logging.getLogger(__name__)
 

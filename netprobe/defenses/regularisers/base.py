@@ -16,8 +16,7 @@ from netprobe.data import Data
 from netprobe.fields import Checked, real
 from netprobe.processes import Processes
 from netprobe.recipes import Recipe
-from netprobe.selection import select
-from netprobe.sites import Site, find_sites
+from netprobe.sites import Site, find_sites, select
 
 Survey = Callable[[Iterable[Site], Callable[[Site, Tensor], None]], None]
 """`survey(sites, take)` runs the network in eval mode, without gradients, over this process's share of all training
@@ -57,7 +56,8 @@ class Subject:
     def named(self, patterns: str) -> list[Site]:
         """The sites that patterns joined by "+" choose; an error if there is none.
 
-        As in `netprobe.selection`, but a site's very name means that site alone, though it be that of a kind of layer.
+        As in `netprobe.sites.selection`, but a site's very name means that site alone, though it be that of a kind of
+        layer.
         """
         parts = [patterns] if patterns.startswith("re:") else patterns.split("+")
         exact = {site for site in self.sites if site.name in parts and site.batch_axis is not None}

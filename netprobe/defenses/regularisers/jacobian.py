@@ -15,8 +15,7 @@ from netprobe.defenses.regularisers.closed import closed_form
 from netprobe.errors import NetprobeError
 from netprobe.fields import pattern, real, switch, whole
 from netprobe.perturb.randomness import normal
-from netprobe.selection import select
-from netprobe.sites import Site
+from netprobe.sites import Site, select
 
 SCALED = "scaled"
 

@@ -26,7 +26,7 @@ from netprobe.errors import NetprobeError
 from netprobe.fields import choice, real, switch, whole
 from netprobe.outputs import logits_of
 from netprobe.recipes import CYCLIC, Recipe, in_color
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 
 BY_SIZE = "by-size"
 TRAININGS = ("supervised", "unsupervised")

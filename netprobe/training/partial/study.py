@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from netprobe.data import Data
 from netprobe.defenses import Defense
-from netprobe.fingerprint import fingerprint
 from netprobe.recipes import Recipe
 from netprobe.store import versions
+from netprobe.store.fingerprint import fingerprint
 from netprobe.training.fitting import fit
 from netprobe.training.partial.layers import layers_of
 from netprobe.training.partial.measuring import measure

@@ -12,9 +12,9 @@ from netprobe import data
 from netprobe.defenses import HaHDefense, defense_spec, parse_defense
 from netprobe.defenses.hah import HaHBlock, StandardBlock, convert, firing, hebbian_responses
 from netprobe.errors import NetprobeError
-from netprobe.fingerprint import fingerprint
 from netprobe.models import digits_cnn, vgg16
 from netprobe.recipes import preset
+from netprobe.store.fingerprint import fingerprint
 from netprobe.training import fit
 from netprobe.training.initial import defended, initial
 from netprobe.training.saved import read_checkpoint

@@ -11,7 +11,7 @@ import torch
 from netprobe import data
 from netprobe.defenses.krotov_hopfield import LocalLearning, learn, learning, start
 from netprobe.errors import NetprobeError
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 
 EASY = {"lr": 0.1, "epochs": 60, "batch_size": 20, "converged": 0.6}
 

@@ -18,7 +18,7 @@ from netprobe.defenses import KrotovHopfieldDefense, parse_defense
 from netprobe.defenses.krotov_hopfield import learning, local_layer, scaled_eps, unpruned
 from netprobe.errors import CheckpointError, NetprobeError
 from netprobe.recipes import preset
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 from netprobe.training.initial import initial
 
 FORKS = multiprocessing.get_context("forkserver")

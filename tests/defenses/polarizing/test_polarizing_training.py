@@ -11,9 +11,9 @@ from netprobe import data
 from netprobe.defenses import parse_defense
 from netprobe.defenses.polarizing import Bumps, PixelQuantisation, PolarizingDefense, polarization
 from netprobe.errors import NetprobeError
-from netprobe.fingerprint import fingerprint
 from netprobe.models import digits_cnn
 from netprobe.recipes import preset
+from netprobe.store.fingerprint import fingerprint
 from netprobe.training import fit
 from netprobe.training.saved import read_checkpoint
 

@@ -240,7 +240,7 @@ def test_settings_are_selected_with_images_of_another_set(digits, stimuli, tmp_p
 
 
 def test_on_the_command_line(stimuli, tmp_path, monkeypatch):
-    monkeypatch.setattr("netprobe.outcome.write", lambda *results: None)  # figures take seconds
+    monkeypatch.setattr("netprobe.reporting.outcome.write", lambda *results: None)  # figures take seconds
     spec = f"similarity:images={stimuli},split=all,target={saved(correlations(40), tmp_path)},threshold=none,pairs=4"
     command = ["train", spec, "--data", "digits", "--limit", "100", "--model", "digits_cnn", "--preset", "quick"]
     done = CliRunner().invoke(main, [*command, "--epochs", "1", "-o", str(tmp_path / "out")])

@@ -160,7 +160,7 @@ def test_the_output_of_the_layer_is_a_site_and_a_weighted_one():
 
 
 def test_fingerprints_see_the_steps():
-    from netprobe.fingerprint import fingerprint
+    from netprobe.store.fingerprint import fingerprint
 
     one, other = SCADefense(steps=4).build(mlp()), SCADefense(steps=5).build(mlp())
     other.load_state_dict(one.state_dict())

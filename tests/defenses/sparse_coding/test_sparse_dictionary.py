@@ -10,7 +10,7 @@ from netprobe.defenses.sparse_coding import dictionary as learning
 from netprobe.defenses.sparse_coding import learn_dictionary
 from netprobe.errors import NetprobeError
 from netprobe.models import digits_cnn
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 
 HOW = {"atoms": 30, "patch": 4, "stride": 2, "penalty": 0.1, "steps": 60, "progress": False}
 

@@ -15,7 +15,7 @@ from netprobe.perturb import ImageGenerator
 from netprobe.perturb.backward import declared_passes
 from netprobe.perturb.gradient import PGD
 from netprobe.recipes import preset
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 from netprobe.training import fit
 from netprobe.training.saved import read_checkpoint
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from netprobe.errors import CheckpointError
-from netprobe.scratch import Scratch
+from netprobe.store.scratch import Scratch
 
 
 def test_without_a_place_it_keeps_nothing():
@@ -59,7 +59,7 @@ def test_one_process_writes_for_all(tmp_path):
 
 def test_a_state_is_due_after_so_many_seconds(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("netprobe.scratch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("netprobe.store.scratch.time.monotonic", lambda: now[0])
     scratch = Scratch(tmp_path / "state.pt", "key", every=10.0)
     assert not scratch.due
     now[0] = 10.0

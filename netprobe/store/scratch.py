@@ -10,7 +10,7 @@ import torch
 
 from netprobe.errors import CheckpointError
 from netprobe.models.reading import read
-from netprobe.store import atomically
+from netprobe.store.files import atomically
 
 
 class Scratch:

@@ -19,8 +19,7 @@ from netprobe.metrics.base import variable
 from netprobe.perturb import ImageGenerator, apply
 from netprobe.perturb.randomness import stream_seed
 from netprobe.probing.probe import named_perturbations
-from netprobe.selection import select
-from netprobe.sites import Site, find_sites, listening
+from netprobe.sites import Site, find_sites, listening, select
 
 TITLE = "what a site has of an image, and what is changed there"
 

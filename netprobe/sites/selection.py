@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from torch.nn.modules import activation
 
 from netprobe.errors import NetprobeError, closest, unknown
-from netprobe.sites import Site
+from netprobe.sites.site import Site
 
 logger = logging.getLogger(__name__)
 

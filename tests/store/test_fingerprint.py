@@ -12,8 +12,8 @@ import torch
 from tiny import ConvNet, lookup, seeded
 from torch import nn
 
-from netprobe.fingerprint import fingerprint
 from netprobe.perturb import PGD
+from netprobe.store.fingerprint import fingerprint
 
 
 class Scaled(nn.Module):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from netprobe.errors import NetprobeError
 from netprobe.models.normalize import Normalized
-from netprobe.selection import KINDS, select
 from netprobe.sites import Site, find_sites
+from netprobe.sites.selection import KINDS, select
 
 X = torch.rand(2, 3, 6, 5)
 
