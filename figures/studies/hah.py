@@ -68,7 +68,7 @@ class HaH(Study):
             "limits": (30000, 300),
             "network": "vgg16",
             "normalize": "cifar10",
-            "components": PAIR,
+            "components": (*PAIR, "no-loss"),
             "blocks": 6,
             "fewer": (0, 6),
             "recipe": {"epochs": 3, "batch_size": 64, "schedule": "cosine", "precision": "bfloat16"},
