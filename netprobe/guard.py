@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+__all__ = ["undisturbed"]
+
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
