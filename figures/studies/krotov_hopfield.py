@@ -88,7 +88,10 @@ class Smoothness(Study):
             "points": 11,
         },
         "reduced": {
-            "members": {"mnist": dict.fromkeys(KINDS, 3), "cifar10-jpeg": dict.fromkeys(KINDS, 1)},
+            "members": {
+                "mnist": dict.fromkeys(KINDS, 3),
+                "cifar10-jpeg": dict.fromkeys((CONTROL, "BP", "L2", "JReg"), 1),
+            },
             "limits": (None, None),
             "walked": 100,
             "blocks": False,
