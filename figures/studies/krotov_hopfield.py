@@ -90,7 +90,7 @@ class Smoothness(Study):
         "reduced": {
             "members": {
                 "mnist": dict.fromkeys(KINDS, 3),
-                "cifar10-jpeg": dict.fromkeys((CONTROL, "BP", "L2", "JReg"), 1),
+                "cifar10-jpeg": dict.fromkeys((CONTROL, "BP", "L2", "JReg", "SpecReg"), 1),
             },
             "limits": (None, None),
             "walked": 100,

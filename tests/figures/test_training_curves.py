@@ -20,12 +20,21 @@ def smoothness():
     return shown.study
 
 
-def test_one_training_has_intervals_over_images(smoothness):
-    tree = smoothness("reduced", RESULTS).training()
-    assert list(tree.children) == ["KH, one training", "BP, one training"]
-    found = tree["BP, one training/followed"].to_dataset()
-    assert found["epoch"].values.tolist() == list(range(9)) and found.attrs["samples"] == 10_000
-    assert "bootstrap over images" in found["mean_frobenius_interval"].attrs["definition"]
+def test_what_is_committed_says_how_many_trainings_it_is_of(smoothness):
+    study = smoothness("reduced", RESULTS)
+    tree = study.training()
+    assert list(tree.children)[:2] == ["KH, mean of 3 trainings", "BP, mean of 3 trainings"]
+    assert all(node["followed/epoch"].values.tolist() == list(range(9)) for node in tree.children.values())
+    assert study.followed("BP", "2").attrs["samples"] == 10_000
+
+
+def test_one_training_has_intervals_over_images(smoothness, tmp_path):
+    folder = tmp_path / "smoothness-reduced"
+    folder.mkdir()
+    shutil.copy(RESULTS / "smoothness-reduced/followed-BP-0.nc", folder)
+    (found,) = smoothness("reduced", tmp_path).training().children.items()
+    assert found[0] == "BP, one training"
+    assert "bootstrap over images" in found[1]["followed/mean_frobenius_interval"].attrs["definition"]
 
 
 def test_several_trainings_have_their_mean_and_t_intervals(smoothness, tmp_path):
