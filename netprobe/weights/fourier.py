@@ -14,7 +14,6 @@ because LAPACK's own do nothing for small matrices.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -23,13 +22,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from netprobe.errors import NetprobeError
 from netprobe.weights.matrices import DTYPE, ERROR, by_gram, by_svd, gram, unresolved
 from netprobe.weights.operators import ConvOperator
 from netprobe.weights.singular_values import SingularValues
+from netprobe.weights.threads import one_thread
 from netprobe.weights.windows import disjoint, window_values
 
 CHUNK_BYTES = 1 << 24
@@ -257,24 +256,12 @@ def _spread(
 
 
 def _mapped(solve: Callable, pieces: list, threads: int) -> Iterator[Tensor]:
-    """As `map`, on that many threads with one BLAS thread each, torch's and numpy's; the settings are put back."""
+    """As `map`, on that many threads with one BLAS thread each."""
     if min(threads, len(pieces)) <= 1:
         yield from map(solve, pieces)
         return
-    before = torch.get_num_threads()
-    alone = _libraries().limit(limits=1, user_api="blas")
-    with alone, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            torch.set_num_threads(1)
-            yield from pool.map(solve, pieces)
-        finally:
-            torch.set_num_threads(before)
-
-
-@functools.cache
-def _libraries() -> ThreadpoolController:
-    """Looking for the loaded BLAS libraries takes longer than a small spectrum."""
-    return ThreadpoolController()
+    with one_thread(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(solve, pieces)
 
 
 def _refine(symbol: Symbol, found: list[tuple[Frequencies, Tensor]]) -> None:

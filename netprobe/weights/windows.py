@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from netprobe.weights.matrices import ERROR, singular_values
 from netprobe.weights.operators import ConvOperator
 from netprobe.weights.singular_values import SingularValues
+from netprobe.weights.threads import one_thread
 
 
 def disjoint(operator: ConvOperator) -> bool:
@@ -31,13 +33,20 @@ def window_values(operator: ConvOperator, precision: str = "double") -> Singular
     weight = operator.weight.detach().cpu().double().flatten(2)
     grouped = weight.reshape(operator.groups, -1, *weight.shape[1:])
     masks = [torch.unique(operator.inside(axis), dim=0, return_counts=True) for axis in range(operator.axes)]
-    parts = []
+    with one_thread():
+        parts = list(_kinds(operator, grouped, masks, precision))
+    return SingularValues.gathered(parts, operator.count, "exact (disjoint windows)", ERROR[precision])
+
+
+def _kinds(
+    operator: ConvOperator, grouped: Tensor, masks: list[tuple[Tensor, Tensor]], precision: str
+) -> Iterator[tuple[Tensor, int]]:
+    """The values of every kind of position, and how many of its kind there are."""
     for kinds in itertools.product(*(range(len(counts)) for _, counts in masks)):
         taps = _outer([mask[kind] for (mask, _), kind in zip(masks, kinds, strict=True)])
         positions = math.prod(int(counts[kind]) for (_, counts), kind in zip(masks, kinds, strict=True))
         if taps.any():
-            parts.append((singular_values(grouped[..., taps].flatten(2), precision).double(), positions))
-    return SingularValues.gathered(parts, operator.count, "exact (disjoint windows)", ERROR[precision])
+            yield singular_values(grouped[..., taps].flatten(2), precision).double(), positions
 
 
 def _outer(masks: list[Tensor]) -> Tensor:
