@@ -146,7 +146,7 @@ class Smoothness(Study):
 
     @result
     def measured(self, data: str, name: str, seed: str) -> xr.DataTree:
-        """Accuracy, distances, norms of Jacobians, and exponents of spectra; nothing of single test images or units."""
+        """Accuracy, distances, norms of Jacobians, exponents of spectra; single images only where distances are told."""
         how = {each: self.settings[each] for each in ("walked", "blocks", "strengths")} | self.settings["training"]
         found = of_network(
             name,

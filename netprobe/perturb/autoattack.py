@@ -40,8 +40,8 @@ class AutoAttack(InBall, StandingAttack):
     rand      for randomised models: both APGDs, gradients averaged over 20 passes
     apgd      the first two of standard: the list that arXiv 2202.13074 evaluates with
     In L1, standard gives APGD 5 restarts and targeted APGD 5 classes. Settings: Croce and Hein's published code. APGD
-    and Square are ours, FAB is pyautoattack's. In L1 our APGD does not begin in larger balls as theirs does: a
-    PGD-trained CIFAR ResNet-32 has 35 of 100 images left at eps 6, by theirs 33, and 35 without those.
+    and Square are ours, FAB is pyautoattack's. In L1 our APGD does not begin in larger balls as theirs does: of
+    100 images of cifar10-jpeg a PGD-trained ResNet-32 has 35 left at eps 6, by theirs 33, and 35 without those.
 
     `fool` says in `broken_by` which of `parts` fooled the model first, by number; -1 where none did or none had to.
 

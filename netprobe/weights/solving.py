@@ -29,7 +29,8 @@ class Solved:
     """What is known of one operator: its values (or their distribution), both ends, and upper bounds.
 
     `norm_upper`, `leading_upper` and `upper` (at `LEVELS`) are certified; they are NaN where none were asked for.
-    `values_error` bounds the error of `leading` over the largest; `all_values` says whether `values` are the values
+    `values_error` bounds the error of `leading` over the largest, or estimates that of a norm sought alone by lanczos;
+    `all_values` says whether `values` are the values
     themselves.
     """
 

@@ -15,7 +15,7 @@ def one_thread() -> Iterator[None]:
     """One BLAS thread inside, torch's and numpy's; the settings are put back.
 
     More do nothing for matrices of up to a thousand rows, and the pools of both libraries spin while the other works:
-    on two cores the SVD of a 1x1 kernel of 256 channels took twenty times as long.
+    on two cores the SVD of a 1x1 kernel of 256 x 128 channels took up to twenty times as long.
     """
     before = torch.get_num_threads()
     with _libraries().limit(limits=1, user_api="blas"):

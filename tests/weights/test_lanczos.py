@@ -73,11 +73,7 @@ def test_the_norm_is_right_to_1e_5(name):
         ([(1.0, 0.9e-5)], False, True),  # proven
         ([(1.0, 2e-5)], False, False),  # nothing is known of its growth
         ([(1 - 9e-6, 1e-4), (1 - 3e-6, 9e-5), (1.0, 5e-5)], False, True),
-        (
-            [(1 - 9e-6, 1e-4), (1 - 3e-6, 9e-5), (1.0, 5e-5)],
-            True,
-            False,
-        ),  # one vector can miss a value
+        ([(1 - 9e-6, 1e-4), (1 - 3e-6, 9e-5), (1.0, 5e-5)], True, False),  # one vector can miss a value
         ([(1 - 2e-5, 1e-4), (1 - 3e-6, 9e-5), (1.0, 5e-5)], False, False),  # still growing
         ([(1.0, 2e-3), (1.0, 2e-3), (1.0, 2e-3)], False, False),  # a pause, and a long residual
     ],
