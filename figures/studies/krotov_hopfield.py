@@ -146,7 +146,7 @@ class Smoothness(Study):
 
     @result
     def measured(self, data: str, name: str, seed: str) -> xr.DataTree:
-        """Accuracy, distances, norms of Jacobians, exponents of spectra; single images only where distances are told."""
+        """Accuracy, distances, norms of Jacobians, exponents of spectra; single images only where they are walked."""
         how = {each: self.settings[each] for each in ("walked", "blocks", "strengths")} | self.settings["training"]
         found = of_network(
             name,

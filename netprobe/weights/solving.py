@@ -30,8 +30,7 @@ class Solved:
 
     `norm_upper`, `leading_upper` and `upper` (at `LEVELS`) are certified; they are NaN where none were asked for.
     `values_error` bounds the error of `leading` over the largest, or estimates that of a norm sought alone by lanczos;
-    `all_values` says whether `values` are the values
-    themselves.
+    `all_values` says whether `values` are the values themselves.
     """
 
     values: SingularValues
