@@ -128,8 +128,7 @@ def rows(study: SelfConsistency) -> list[str]:
     """Of every data set of the study, and of several trainings; no numbers of the work are known."""
     trees = map(study.clean, study.settings["data"])
     lines = [line for tree in trees for line in published.rows([tree], published.conditions(tree), {})]
-    several = study.settings["several"] or {"data": ()}
-    return [*lines, *(line for data in several["data"] for line in ["", *seeds_table(study.several(data))])]
+    return [*lines, *(line for data in study.shortly for line in ["", *seeds_table(study.several(data))])]
 
 
 TABLE = Table(__file__, __doc__, SelfConsistency, rows)

@@ -57,6 +57,7 @@ class HaH(Study):
             "l2": "apgd:eps=0.5,norm=l2,steps=5",
             "attacked": None,
             "evaluation": {},
+            "doubted": {"eps": (4 / 255, 8 / 255), "steps": 5, "queries": 20, "images": 30, "probe_images": 20},
             "noise": (0.1, 0.2, 0.3),
             "fmn": {"norms": ("1", "2"), "steps": 20, "images": 30},
             "corruptions": {"names": ("gaussian_noise", "contrast"), "severities": (5,)},
@@ -77,6 +78,7 @@ class HaH(Study):
             "l2": "autoattack:version=apgd,norm=l2,eps=0.25",
             "attacked": 100,
             "evaluation": {"gradients": "bfloat16"},
+            "doubted": {"eps": (1 / 255, 2 / 255), "steps": 20, "queries": 1000, "images": 100, "probe_images": 50},
             "noise": (0.02, 0.05, 0.1, 0.15, 0.2),
             "fmn": {"norms": ("2", "inf"), "steps": 30, "images": 50},
             "corruptions": {"names": BENCHMARK, "severities": (5,)},
@@ -98,6 +100,7 @@ class HaH(Study):
             "l2": "autoattack:version=apgd,norm=l2,eps=0.25",
             "attacked": None,
             "evaluation": {},
+            "doubted": {"eps": (1 / 255, 2 / 255), "steps": 40, "queries": 5000, "images": 1000, "probe_images": 250},
             "noise": tuple(np.linspace(0.02, 0.2, 10).round(2).tolist()),
             "fmn": {"norms": ("0", "1", "2", "inf"), "steps": 100, "images": 1000},
             "corruptions": {"names": BENCHMARK, "severities": (5,)},
@@ -115,6 +118,16 @@ class HaH(Study):
         """One network of them: clean, under noise and attacked."""
         named = {"noise": npb.GaussianNoise(0.1), "linf": self.settings["linf"], "l2": self.settings["l2"]}
         return self._evaluated({name: self._network(name)}, named, self.settings["attacked"])
+
+    @result
+    def doubted(self) -> xr.DataTree:
+        """Whether the gradients of these networks can be believed: by attacks with and without them."""
+        how = self.settings["doubted"]
+        attacks = npb.sweep(f"pgd:steps={how['steps']}", eps=how["eps"])
+        attacks |= {"square": f"square:eps={how['eps'][-1]:g},queries={how['queries']}"}
+        networks = {name: self._network(name) for name in self.settings["components"]}
+        asked = {"doubts": True, "probe_images": how["probe_images"]}
+        return self._evaluated(networks, attacks, how["images"], **asked)
 
     @result
     def blocks(self) -> xr.DataTree:
@@ -191,8 +204,11 @@ class HaH(Study):
     def _images(self) -> Data:
         return npb.data.load(self.settings["data"], "train", limit=self.settings["limits"][0])
 
-    def _evaluated(self, networks: Mapping[str, nn.Module], attacks: Any, limit: int | None = None) -> xr.DataTree:
+    def _evaluated(
+        self, networks: Mapping[str, nn.Module], attacks: Any, limit: int | None = None, **asked: Any
+    ) -> xr.DataTree:
         settings = {"doubts": False, "preflight": False, "progress": self.progress, **self.settings["evaluation"]}
+        settings |= asked
         return compact(npb.evaluate(networks, self._data(limit), attacks, folder=self.folder / "units", **settings))
 
     def _data(self, limit: int | None = None) -> Data:

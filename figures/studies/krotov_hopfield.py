@@ -78,7 +78,9 @@ class Smoothness(Study):
             "blocks": True,
             "training": {
                 "hidden": 60,
-                "local": "krotov-hopfield:local_lr=0.05,local_epochs=100,local_batch=50,converged=0.1,winning=0.1",
+                "local": {
+                    "digits": "krotov-hopfield:local_lr=0.05,local_epochs=100,local_batch=50,converged=0.1,winning=0.1"
+                },
                 "decoder_epochs": 5,
                 "epochs": 8,
                 "batch_size": 100,
@@ -90,14 +92,17 @@ class Smoothness(Study):
         "reduced": {
             "members": {
                 "mnist": dict.fromkeys(KINDS, 3),
-                "cifar10-jpeg": dict.fromkeys((CONTROL, "BP", "L2", "JReg", "SpecReg"), 1),
+                "cifar10-jpeg": dict.fromkeys(KINDS, 1),
             },
             "limits": (None, None),
             "walked": 100,
             "blocks": False,
             "training": {
                 "hidden": HIDDEN,
-                "local": "krotov-hopfield:local_epochs=60,converged=0.7",
+                "local": {
+                    "mnist": "krotov-hopfield:local_epochs=60,converged=0.7",
+                    "cifar10-jpeg": "krotov-hopfield:local_epochs=100,local_batch=100",
+                },
                 "decoder_epochs": 8,
                 "epochs": 8,
                 "batch_size": 500,
@@ -113,7 +118,7 @@ class Smoothness(Study):
             "blocks": True,
             "training": {
                 "hidden": HIDDEN,
-                "local": "krotov-hopfield",
+                "local": {"cifar10": "krotov-hopfield"},
                 "decoder_epochs": 1000,
                 "epochs": 1000,
                 "batch_size": 1000,
@@ -147,7 +152,7 @@ class Smoothness(Study):
     @result
     def measured(self, data: str, name: str, seed: str) -> xr.DataTree:
         """Accuracy, distances, norms of Jacobians, exponents of spectra; single images only where they are walked."""
-        how = {each: self.settings[each] for each in ("walked", "blocks", "strengths")} | self.settings["training"]
+        how = {each: self.settings[each] for each in ("walked", "blocks", "strengths")} | self._training(data)
         found = of_network(
             name,
             int(seed),
@@ -227,8 +232,13 @@ class Smoothness(Study):
     def _trained(self, name: str, seed: int = 0) -> Any:
         if name not in self._seeds:
             raise MissingData(f"at scale {self.scale} there is no network {name} in this study: see --scale")
-        how = self.settings["training"] | {"keep_epochs": self._followed(name), "progress": self.progress}
+        how = self._training(self.first) | {"keep_epochs": self._followed(name), "progress": self.progress}
         return trained(name, seed, self._train(self.first), self._networks_kept(self.first), **how)
+
+    def _training(self, data: str) -> dict[str, Any]:
+        """How networks are trained on these; how long units learn locally depends on the images."""
+        how = self.settings["training"]
+        return how | {"local": how["local"][data]}
 
     def _followed(self, name: str) -> tuple[int, ...]:
         """The epochs after which a network is measured: of units that stay, those of what is on top of them."""

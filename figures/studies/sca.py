@@ -18,6 +18,7 @@ from netprobe.errors import MissingData
 from netprobe.gallery import Study, result
 from netprobe.store import provenance, stamped
 from netprobe.training.initial import defended, initial
+from studies.compact import compact
 
 MLP, SCA, WITHOUT = "MLP", "SCA", "T=0"
 ADVERSARIAL = " adversarial"
@@ -25,6 +26,8 @@ EPS = {"image": (0.025, 0.05, 0.1, 0.125, 0.15, 0.2), "waveform": (5e-5, 1e-4, 2
 """Published budgets."""
 LOW = {"image": "", "waveform": ",low=-1"}
 """The setting of attacks that says where inputs begin."""
+LENGTHS = {"spoken-digits": 8000, "speech-commands": 16000}
+"""Samples of every recording: one second."""
 TRAINING_EPS = {"image": 0.3, "waveform": 2.5e-4}
 
 
@@ -99,7 +102,14 @@ class SelfConsistency(Study):
             "training": {"eps": {"image": 0.15}, "steps": 2},
             "seen": 100,
             "settled": 100,
-            "several": {"data": ("digits",), "limits": (100, 20), "correlated": 20, "epochs": 1, "seeds": 2},
+            "several": {
+                "data": {"digits": {}},
+                "limits": (100, 20),
+                "correlated": 20,
+                "epochs": 1,
+                "seeds": 2,
+            },
+            "doubted": {"steps": 5, "queries": 20, "images": 20, "probe_images": 20},
         },
         "reduced": {
             "data": ("mnist",),
@@ -116,12 +126,17 @@ class SelfConsistency(Study):
             "seen": 500,
             "settled": 100,
             "several": {
-                "data": ("mnist", "fashion-mnist"),
+                "data": {
+                    "mnist": {},
+                    "fashion-mnist": {},
+                    "spoken-digits": {"limits": (None, 300), "epochs": 10},
+                },
                 "limits": (20000, 500),
                 "correlated": 200,
                 "epochs": 6,
                 "seeds": 3,
             },
+            "doubted": {"steps": 20, "queries": 1000, "images": 200, "probe_images": 100},
         },
         "paper": {
             "data": ("fashion-mnist", "mnist", "speech-commands"),
@@ -138,6 +153,7 @@ class SelfConsistency(Study):
             "seen": 1000,
             "settled": 1000,
             "several": None,
+            "doubted": {"steps": 50, "queries": 5000, "images": 1000, "probe_images": 250},
         },
     }
 
@@ -145,6 +161,16 @@ class SelfConsistency(Study):
     def first(self) -> str:
         """The data set of all figures but the tables."""
         return self.settings["data"][0]
+
+    @property
+    def shortly(self) -> list[str]:
+        """The data sets that networks of several seeds are trained on, for a shorter time."""
+        return list((self.settings["several"] or {"data": ()})["data"])
+
+    @property
+    def every(self) -> list[str]:
+        """All data sets."""
+        return list(dict.fromkeys([*self.settings["data"], *self.shortly]))
 
     @property
     def middle(self) -> float:
@@ -159,18 +185,22 @@ class SelfConsistency(Study):
     @result
     def several(self, data: str) -> xr.DataTree:
         """Networks of several seeds, trained for a shorter time: under APGD, and how correlations change."""
-        how = self.settings["several"]
-        train = npb.data.load(data, "train", limit=how["limits"][0])
-        test = npb.data.load(data, limit=how["limits"][1])
-        about = {"width": self.settings["width"], "epochs": how["epochs"], "fit": self.train}
-        kinds = (MLP, WITHOUT, f"T={self.settings['steps']}")
-        networks = {
-            f"{kind} {seed}": trained(kind, seed, train, f"{data}-{kind}-{seed}", **about)
-            for seed in range(how["seeds"])
-            for kind in kinds
-        }
-        some = {"correlated": how["correlated"], "progress": self.progress}
+        networks, test = self._several(data)
+        some = {"correlated": self.settings["several"]["correlated"], "progress": self.progress}
         return over_eps(networks, test, self._attacks(test.kind), self.folder / f"several-{data}", **some)
+
+    @result
+    def doubted(self, data: str) -> xr.DataTree:
+        """Whether the gradients of all networks of a data set can be believed: by attacks with and without them."""
+        networks, how = self._clean(data) if data in self.settings["data"] else {}, self.settings["doubted"]
+        if data in self.shortly:
+            networks |= {f"{name}, short": network for name, network in self._several(data)[0].items()}
+        test = self._test(data, how["images"])
+        eps, low = self.settings["eps"][test.kind], LOW[test.kind]
+        attacks = npb.sweep(f"pgd:steps={how['steps']}{low}", eps=eps)
+        attacks |= {"square": f"square:eps={eps[len(eps) // 2]},queries={how['queries']}{low}"}
+        asked = {"probe_images": how["probe_images"], "preflight": False, "progress": self.progress}
+        return compact(npb.evaluate(networks, test, attacks, folder=self.folder / "units", **asked))
 
     @result
     def adversarial(self, data: str) -> xr.DataTree:
@@ -216,10 +246,26 @@ class SelfConsistency(Study):
         return npb.lateral_map(self._network(self.first, SCA))
 
     def _evaluated(self, data: str, how: str) -> xr.DataTree:
-        networks = {name: self._network(data, f"{name}{how}") for name in (MLP, WITHOUT, SCA)}
+        networks = self._clean(data, how)
         settings = {"doubts": False, "preflight": False, "progress": self.progress}
         test = self._test(data)
         return npb.evaluate(networks, test, self._attacks(test.kind), folder=self.folder / "units", **settings)
+
+    def _clean(self, data: str, how: str = "") -> dict[str, nn.Module]:
+        return {name: self._network(data, f"{name}{how}") for name in (MLP, WITHOUT, SCA)}
+
+    def _several(self, data: str) -> tuple[dict[str, nn.Module], Data]:
+        """Networks of several seeds, and the data to try them on; what `data` says of itself goes before the rest."""
+        how = self.settings["several"] | self.settings["several"]["data"][data]
+        train, test = (_load(data, part, limit) for part, limit in zip(("train", "test"), how["limits"], strict=True))
+        about = {"width": self.settings["width"], "epochs": how["epochs"], "fit": self.train}
+        kinds = (MLP, WITHOUT, f"T={self.settings['steps']}")
+        networks = {
+            f"{kind} {seed}": trained(kind, seed, train, f"{data}-{kind}-{seed}", **about)
+            for seed in range(how["seeds"])
+            for kind in kinds
+        }
+        return networks, test
 
     def _attacks(self, kind: str) -> dict[str, Any]:
         return npb.sweep(f"{self.settings['attack']}{LOW[kind]}", eps=self.settings["eps"][kind])
@@ -229,11 +275,11 @@ class SelfConsistency(Study):
         return dict([attack])
 
     def _test(self, data: str, limit: int | None = None) -> Data:
-        return npb.data.load(data, limit=limit or self.settings["limits"][1])
+        return _load(data, "test", limit or self.settings["limits"][1])
 
     def _network(self, data: str, name: str) -> nn.Module:
         """The network of that name, its best epoch by validation loss; SCA is the one of as many steps as it has."""
-        train, (kind, _, how) = npb.data.load(data, "train", limit=self.settings["limits"][0]), name.partition(" ")
+        train, (kind, _, how) = _load(data, "train", self.settings["limits"][0]), name.partition(" ")
         kind = f"T={self.settings['steps']}" if kind == SCA else kind
         recipe = {name: self.settings[name] for name in ("epochs", "batch_size")}
         if not how:
@@ -246,3 +292,7 @@ class SelfConsistency(Study):
     def _adversary(self, kind: str) -> str:
         eps, steps = self.settings["training"]["eps"][kind], self.settings["training"]["steps"]
         return f"pgd-at:eps={eps},step_size={eps / 4:g},steps={steps}{LOW[kind]}"
+
+
+def _load(data: str, part: str, limit: int | None) -> Data:
+    return npb.data.load(data, part, limit=limit, length=LENGTHS.get(data))
