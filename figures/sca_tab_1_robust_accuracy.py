@@ -32,6 +32,7 @@ from torch import nn
 import netprobe as npb
 from netprobe.cli.figures import as_help, run_script
 from netprobe.cli.options import whole_numbers
+from netprobe.devices import preferred_device
 from netprobe.gallery import Table
 from netprobe.uncertainty import wilson
 
@@ -67,7 +68,7 @@ def main(data, length, limit, train_limit, correlated, steps, seeds, attack_step
 
 
 def _fitted(out: Path, name: str, *training) -> nn.Module:
-    return npb.fit(*training, out=out / name, name=name).model
+    return npb.fit(*training, out=out / name, name=name, device=preferred_device()).model
 
 
 def seeds_table(results: xr.DataTree) -> list[str]:

@@ -17,6 +17,7 @@ from netprobe.defenses import Natural, parse_defense
 from netprobe.defenses.krotov_hopfield.defense import DECODER
 from netprobe.defenses.krotov_hopfield.prototypes import unpruned
 from netprobe.defenses.regularisers import parse_regulariser
+from netprobe.devices import preferred_device
 from netprobe.errors import MissingData
 from netprobe.gallery import Study, result
 from netprobe.geometry import critical_distances, decision_plane, jacobian_norms, unit_spectra
@@ -101,7 +102,7 @@ class Smoothness(Study):
                 "hidden": HIDDEN,
                 "local": {
                     "mnist": "krotov-hopfield:local_epochs=60,converged=0.7",
-                    "cifar10-jpeg": "krotov-hopfield:local_epochs=100,local_batch=100",
+                    "cifar10-jpeg": "krotov-hopfield:local_lr=0.03,local_epochs=100,local_batch=100,converged=0.7",
                 },
                 "decoder_epochs": 8,
                 "epochs": 8,
@@ -328,7 +329,7 @@ def trained(
     kind, folder = KINDS[name], out / f"{name}-{seed}"
     network = initial("shallow", data, seed, hidden=hidden, power=kind.power, batch_norm=kind.batch_norm)
     how = {"seed": seed, "validation": 0.0, "out": folder, "name": folder.name, "progress": progress}
-    how |= {"keep_epochs": keep_epochs}
+    how |= {"keep_epochs": keep_epochs, "device": preferred_device()}
     if kind.local:
         defense = dataclasses.replace(parse_defense(local), untrained=name == CONTROL)
         return npb.fit(defense, network, data, DECODER, epochs=decoder_epochs, batch_size=batch_size, **how)

@@ -12,7 +12,6 @@ from torch import nn
 import netprobe as npb
 from netprobe.data import Data, data_root
 from netprobe.defenses.regularisers import Similarity as Regulariser
-from netprobe.devices import preferred_device
 from netprobe.errors import MissingData
 from netprobe.evaluation.presets import BlackBox
 from netprobe.gallery import Study, result
@@ -249,7 +248,7 @@ class Similarity(Study):
         term = about["ways"][way]
         how = {"regularise": term.format(seed=seed, root=data_root())} if term else {}
         architecture, arguments = about["network"]
-        how |= {"seed": seed, "device": preferred_device()} | about["recipe"]
+        how |= {"seed": seed} | about["recipe"]
         network = initial(architecture, train, seed, **arguments)
         return self.train(f"{variant}-{way}-{seed}", "natural", network, train, **how)
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import xarray as xr
 from torch import nn
 
+from netprobe.devices import preferred_device
 from netprobe.errors import MissingData, NetprobeError, unknown
 from netprobe.store import atomically, model_card, open_results, provenance, save_results, versions
 from netprobe.training import fit
@@ -121,9 +122,9 @@ class Study:
         return self.trained(name, defense, model, data, recipe, **settings).model
 
     def trained(self, name: str, defense: Any, model: Any, data: Any, recipe: Any = None, **settings: Any) -> Any:
-        """What `netprobe.fit` returns, of a training that is kept under `name`."""
-        out = self.folder / "training" / name
-        found = fit(defense, model, data, recipe, out=out, progress=self.progress, name=f"training {name}", **settings)
+        """What `netprobe.fit` returns, of a training that is kept under `name`; on a GPU if there is one."""
+        how = {"device": preferred_device(), "progress": self.progress} | settings
+        found = fit(defense, model, data, recipe, out=self.folder / "training" / name, name=f"training {name}", **how)
         self._fitted[name] = {"key": provenance(found.history)["key"], "sha256": model_card(found.model)["sha256"]}
         return found
 

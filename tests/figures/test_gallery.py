@@ -111,6 +111,17 @@ def test_results_say_of_which_trainings_they_are(tmp_path):
     assert used["line-a"] == {}
 
 
+def test_networks_are_trained_on_a_gpu_if_there_is_one(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("netprobe.gallery.study.preferred_device", lambda: "the GPU")
+    monkeypatch.setattr("netprobe.gallery.study.fit", lambda *_, device, **__: asked.append(device) or 1 / 0)
+    study = Tiny("smoke", tmp_path, run=True)
+    for settings in ({}, {"device": "cpu"}):
+        with pytest.raises(ZeroDivisionError):
+            study.train("natural", "natural", "digits_cnn", None, **settings)
+    assert asked == ["the GPU", "cpu"]
+
+
 def test_files_of_one_figure_are_told_apart_without_spaces(tmp_path):
     shown = Figure("fig_9.py", DOC, Tiny, lambda study: {"under noise": draw(study)})
     assert [path.name for path in shown.make(Tiny("smoke", tmp_path, run=True), tmp_path)] == [
