@@ -93,6 +93,7 @@ def test_layers_lists_shapes_parameters_and_multiply_adds(checkpoint):
         (["probe", "digits_cnn", "--data", "digits", "--metrics", "psrr"], "did you mean 'psr'"),
         (["probe", "digits_cnn", "digits_cnn", "--data", "digits"], "give each its own"),
         (["compare", "digits_cnn", "--data", "digits"], "two models or more"),
+        (["compare", "a=digits_cnn", "b=digits_cnn", "--data", "digits", "--spectra"], "--evaluate, --sweep or"),
         (["probe", "digits_cnn", "--data", "digits", "--shard", "4/4"], "write i/n"),
     ],
 )
@@ -136,11 +137,13 @@ def test_compare_tells_accuracies_beside_what_it_probes(checkpoint, tmp_path):
     models = (f"a=digits_cnn@{checkpoint}", "b=digits_cnn")
     few = ("--metrics", "snr", "--sites", "conv", "--no-weights", "--gradcam", 1, "--gradcam-at", "conv1")
     more = ("--sweep", "gaussian std=0,0.1", "--corruptions", "5", "--evaluate", "near=zoo:steps=2,coordinates=4")
+    more = (*more, "--spectra")
     output = run("compare", *models, *SMALL, *few, *more, "-o", tmp_path)
     assert "Median minimum norm, near" in output and "Mean error under corruptions" in output
     tree = open_results(tmp_path / "results.nc")
     assert set(tree["a"].children) >= {"accuracy", "snr", "gradcam", "evaluation", "minimum_norm", "corruptions"}
     assert tree["a/gradcam"].attrs["target_site"] == "conv1"
+    assert "perturbation_spectrum" in tree["a"].children and "frequency_gains" in tree["b"].children
     assert provenance(tree)["evaluation"]["perturbations"]["gaussian@0.1"]
     assert "gaussian@0.1" not in tree["a/accuracy"]["condition"]
     sweep = npb.sweep("gaussian", std=[0, 0.1])

@@ -20,7 +20,7 @@ from netprobe.cli.sweeps import all_perturbations
     "    --perturb pgd:eps=8/255,steps=20 --perturb noise=gaussian:std=0.1 -o out/\n"
     "netprobe compare standard=runs/standard/best.pt hah=runs/hah/best.pt --data cifar10 --limit 1000 \\\n"
     "    --perturb noise=gaussian:std=0.1 --sites block,block:in --gradcam-at features.0 \\\n"
-    "    --sweep 'gaussian std=0,0.05,0.1,0.15,0.2' --evaluate fmn:norm=l2 --corruptions 5"
+    "    --sweep 'gaussian std=0,0.05,0.1,0.15,0.2' --evaluate fmn:norm=l2 --corruptions 5 --spectra"
 )
 @click.argument("models", nargs=-1, required=True)
 @model_flags
@@ -34,6 +34,7 @@ from netprobe.cli.sweeps import all_perturbations
     help="a perturbation under which accuracies alone are told, as under --sweep and --corruptions; repeatable",
 )
 @sweep_flags
+@click.option("--spectra", is_flag=True, help="also tell the spatial frequencies of what these change of the images")
 @probe_flags
 @click.option("--gradcam", default=4, show_default=True, help="images to draw Grad-CAM maps of; 0 for none")
 @click.option("--gradcam-at", metavar="SITE", help="where the maps are taken; by default at the last site that has one")
@@ -46,6 +47,7 @@ def compare(
     alone: tuple[str, ...],
     sweep: tuple[str, ...],
     corruptions: str | None,
+    spectra: bool,
     gradcam: int,
     gradcam_at: str | None,
     weights: bool,
@@ -56,8 +58,12 @@ def compare(
 
     if len(models) < 2:
         raise NetprobeError("compare needs two models or more; `netprobe probe` takes one")
-    networks, images = models_and_data(models, options)
     more = alone or sweep or corruptions
+    if spectra and not more:
+        raise NetprobeError(
+            "--spectra is of the perturbations that --evaluate, --sweep or --corruptions name: give some"
+        )
+    networks, images = models_and_data(models, options)
     named = all_perturbations(alone, sweep, corruptions, images.shape) if more else {}
-    tree = probed(networks, images, out, options, Extras(gradcam, gradcam_at, weights, named))
+    tree = probed(networks, images, out, options, Extras(gradcam, gradcam_at, weights, named, spectra))
     show(tree, draw(tree, out))

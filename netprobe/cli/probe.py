@@ -28,13 +28,14 @@ PARTIAL = "partial.pt"
 @dataclass(frozen=True)
 class Extras:
     """What `compare` shows beside what it probes: Grad-CAM `maps` of so many images `at` a site (None: the last that
-    has one), the `weights`, and accuracies under the perturbations `evaluated`.
+    has one), the `weights`, and accuracies under the perturbations `evaluated`, with their `spectra`.
     """
 
     maps: int = 0
     at: str | None = None
     weights: bool = False
     evaluated: Mapping[str, Any] = field(default_factory=dict)
+    spectra: bool = False
 
 
 def probed(
@@ -65,7 +66,7 @@ def probed(
     if extras.maps:
         _add_maps(tree, networks, images, named, extras, options["seed"])
     if extras.evaluated:
-        tree = _with_accuracies(tree, networks, images, extras.evaluated, out, options)
+        tree = _with_accuracies(tree, networks, images, extras, out, options)
     save_results(tree, Path(out) / "results.nc")
     if partial.complete and options["shard"] == "0/1":  # a shard's part is still to be merged
         (Path(out) / PARTIAL).unlink(missing_ok=True)
@@ -100,7 +101,7 @@ def _with_drift(metrics: str, networks: Mapping[str, Any], shape: tuple[int, ...
 
 
 def _with_accuracies(
-    tree: Any, networks: Mapping[str, Any], images: Any, named: Mapping[str, Any], out: str, options: dict[str, Any]
+    tree: Any, networks: Mapping[str, Any], images: Any, extras: Extras, out: str, options: dict[str, Any]
 ) -> Any:
     """What was done is kept in `out`; interrupted, it is written and the process ends."""
     from netprobe.evaluation import Interrupted, join
@@ -108,7 +109,7 @@ def _with_accuracies(
 
     how = {key: options[key] for key in ("batch_size", "seed", "device", "progress")}
     try:
-        return join(tree, networks, images, named, folder=out, **how)
+        return join(tree, networks, images, extras.evaluated, folder=out, spectra=extras.spectra, **how)
     except Interrupted as stopped:
         save_results(stopped.results, Path(out) / "results.nc")
         interrupted(f"{out}/results.nc")

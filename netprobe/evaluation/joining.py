@@ -13,7 +13,10 @@ from netprobe.evaluation.evaluating import Interrupted, evaluate
 from netprobe.groups import COMPARISON
 from netprobe.store import provenance, stamped
 
-PER_MODEL = ("evaluation", "worst_case", "minimum_norm", "boundary_distance", "corruptions")
+PER_MODEL = (
+    *("evaluation", "worst_case", "minimum_norm", "boundary_distance", "corruptions"),
+    *("perturbation_spectrum", "spectrum_difference", "frequency_gains"),
+)
 
 
 def join(
