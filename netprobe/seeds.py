@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -40,7 +41,7 @@ def over_seeds(results: xr.DataTree, groups: Mapping[str, Sequence[str]] | None 
     DataTree like `results`, with a model for each group: every estimate (a variable that has an interval) is its mean
     over the members, in the interval's place the 95 % t interval of that mean. Values of single images are left out,
     and so are differences from a baseline. NaN where a member has none. So the plots and the report are those of the
-    results. With the evaluation of two groups or more
+    results; attributes are those that all members share. With the evaluation of two groups or more
 
         /comparison     for every pair of groups, later minus earlier, the difference of mean accuracies by condition,
                         with Welch's t interval; the seeds of two groups are not paired
@@ -120,7 +121,17 @@ def _mean(every: Sequence[xr.Dataset], metric: str, group: str) -> xr.Dataset:
             found[f"{name}_interval"] = interval(dims, bounds, found[name], STUDENT)
     used = {dim for each in found.values() for dim in each.dims}
     coords = {name: each for name, each in every[0].coords.items() if set(each.dims) <= used}
-    return xr.Dataset(found, coords)
+    return xr.Dataset(found, coords, _agreed([data.attrs for data in every]))
+
+
+def _agreed(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all members say of themselves, such as how many samples they were measured on."""
+    first, *others = every
+    return {key: value for key, value in first.items() if all(_same(value, other.get(key)) for other in others)}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def _possible(name: str, units: str) -> tuple[float, float]:

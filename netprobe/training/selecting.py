@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,11 @@ def _candidates(start: Regulariser, grid: Mapping[str, Sequence[Any]]) -> dict[s
     named = {_name(each): each for each in combinations}
     if not all(named):
         raise NetprobeError("there is nothing to select from: give values of a setting, such as coupling=1,4,10")
+    if len(named) < len(combinations):
+        raise NetprobeError(
+            "two candidates have the same name, since values are given twice or differ by / and _ alone: "
+            f"{_twice(map(_name, combinations))}; give each value once, and files other names"
+        )
     found = {name: dataclasses.replace(start, **each) for name, each in named.items()}
     for name, each in found.items():
         if each.coupling == 0:
@@ -130,6 +136,10 @@ def _candidates(start: Regulariser, grid: Mapping[str, Sequence[Any]]) -> dict[s
 def _name(settings: Mapping[str, Any]) -> str:
     """What is varied, as folders and results can be called."""
     return ",".join(f"{key}={spelled(value)}" for key, value in settings.items()).replace("/", "_")
+
+
+def _twice(names: Iterable[str]) -> str:
+    return next(name for name, count in Counter(names).items() if count > 1)
 
 
 def _parted(data: Data, share: float, seed: int) -> tuple[Data, Data]:

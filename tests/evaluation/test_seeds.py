@@ -52,6 +52,16 @@ def test_t_and_welch_are_those_of_scipy():
     np.testing.assert_array_equal(welch_interval(np.ones(3), np.zeros(3)), [1, 1])
 
 
+def test_attributes_are_those_that_all_members_share():
+    trees = {f"net-{k}": xr.Dataset({"a": 1.0, "a_interval": ("bound", [0.0, 2.0])}) for k in range(2)}
+    for k, each in enumerate(trees.values()):
+        each["a"].attrs = {"units": "1", "definition": "a"}
+        each.attrs = {"samples": 24, "sites": ["a", "b"], "seed": k}
+    grouped = over_seeds(xr.DataTree.from_dict({f"/{name}/metric": each for name, each in trees.items()}))
+    about = {key: value for key, value in grouped["net/metric"].attrs.items() if key != "provenance"}
+    assert about == {"samples": 24, "sites": ["a", "b"]}
+
+
 def test_every_estimate_is_the_mean_over_trainings(results, grouped):
     assert [name for name in grouped.children if name != "comparison"] == ["plain", "wide"]
     for path in (

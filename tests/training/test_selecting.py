@@ -101,6 +101,7 @@ def test_the_ratio_interval_is_over_images_that_both_saw():
         ({"couplin": [1]}, {}, "did you mean 'coupling'"),
         ({"coupling": [0.0, 1.0]}, {}, "has no coupling"),
         ({"coupling": [1.0]}, {"held_out": 1.0}, "some to train on"),
+        ({"coupling": [1.0, 2.0, 1.0]}, {}, "the same name, .*: coupling=1; give each value once"),
     ],
 )
 def test_mistakes_are_found_before_training(grid, settings, message, digits, monkeypatch):
