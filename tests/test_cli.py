@@ -158,6 +158,13 @@ def test_compare_tells_accuracies_beside_what_it_probes(checkpoint, tmp_path):
     }
 
 
+def test_probe_takes_sweeps_and_corruptions(checkpoint, tmp_path):
+    more = ("--sweep", "pgd:steps=1 eps=0.05,0.1", "--corruptions", "5", "--metrics", "psr", "--sites", "conv1")
+    run("probe", f"m=digits_cnn@{checkpoint}", "--data", "digits", "--limit", 8, *more, "-o", tmp_path)
+    perturbations = open_results(tmp_path / "results.nc")["m/psr"]["perturbation"].values.tolist()
+    assert perturbations[:2] == ["pgd@0.05", "pgd@0.1"] and "contrast@5" in perturbations
+
+
 def test_shards_merge_to_the_whole(checkpoint, tmp_path):
     common = ["probe", f"m=digits_cnn@{checkpoint}", *SMALL, "--dtype", "float64", "--sites", "conv"]
     for shard in (0, 1):

@@ -7,7 +7,15 @@ from typing import Any
 import click
 
 from netprobe.cli.models import FORM, models_and_data
-from netprobe.cli.options import data_flags, errors_as_usage, model_flags, perturb_flag, probe_flags, sweep_flags
+from netprobe.cli.options import (
+    data_flags,
+    errors_as_usage,
+    model_flags,
+    named_perturbations,
+    perturb_flag,
+    probe_flags,
+    sweep_flags,
+)
 from netprobe.cli.probe import Extras, probed
 from netprobe.cli.showing import show
 from netprobe.cli.sweeps import all_perturbations
@@ -64,6 +72,7 @@ def compare(
             "--spectra is of the perturbations that --evaluate, --sweep or --corruptions name: give some"
         )
     networks, images = models_and_data(models, options)
-    named = all_perturbations(alone, sweep, corruptions, images.shape) if more else {}
-    tree = probed(networks, images, out, options, Extras(gradcam, gradcam_at, weights, named, spectra))
+    named = named_perturbations(options.pop("perturbations"))
+    told = all_perturbations(alone, sweep, corruptions, images.shape) if more else {}
+    tree = probed(networks, images, named, out, options, Extras(gradcam, gradcam_at, weights, told, spectra))
     show(tree, draw(tree, out))

@@ -15,12 +15,13 @@ from netprobe.cli.options import (
     errors_as_usage,
     interrupted,
     model_flags,
-    named_perturbations,
     perturb_flag,
     probe_flags,
+    sweep_flags,
 )
 from netprobe.cli.sharing import shared
 from netprobe.cli.showing import show
+from netprobe.cli.sweeps import all_perturbations
 
 PARTIAL = "partial.pt"
 
@@ -39,7 +40,12 @@ class Extras:
 
 
 def probed(
-    networks: Mapping[str, Any], images: Any, out: str, options: dict[str, Any], extras: Extras | None = None
+    networks: Mapping[str, Any],
+    images: Any,
+    named: Mapping[str, Any],
+    out: str,
+    options: dict[str, Any],
+    extras: Extras | None = None,
 ) -> Any:
     """Results of a run that flushes to `out`, goes on from there, and is readable when interrupted.
 
@@ -49,7 +55,6 @@ def probed(
     from netprobe.store import made_folder, save_results
 
     extras = extras or Extras()
-    named = named_perturbations(options.pop("perturbations"))
     if extras.weights:
         options["metrics"] = _with_drift(options["metrics"], networks, images.shape)
     made_folder(out)
@@ -132,14 +137,21 @@ def _add_maps(
             tree[f"{name}/gradcam"] = xr.DataTree(maps)
 
 
-@click.command(help=f"Probe one model or several, and write what was measured.\n\n{FORM}")
+@click.command(
+    help=f"Probe one model or several, and write what was measured.\n\n{FORM}\n\n"
+    "\b\nnetprobe probe resnet18@at.pt --data cifar10 --limit 1000 --perturb pgd:eps=8/255,steps=20\n"
+    "netprobe probe net=net.py:make@a.pt --data cifar10 --metrics psr,correlation \\\n"
+    '    --sweep "pgd:steps=20 eps=1/255,2/255,4/255,8/255"'
+)
 @click.argument("models", nargs=-1, required=True)
 @model_flags
 @data_flags
 @perturb_flag
+@sweep_flags
 @probe_flags
 @click.option("-o", "--out", default="runs/probe", show_default=True, help="folder for results.nc")
 @errors_as_usage
-def probe(models: tuple[str, ...], out: str, **options: Any) -> None:
+def probe(models: tuple[str, ...], out: str, sweep: tuple[str, ...], corruptions: str | None, **options: Any) -> None:
     networks, images = models_and_data(models, options)
-    show(probed(networks, images, out, options), Path(out) / "results.nc")
+    named = all_perturbations(options.pop("perturbations"), sweep, corruptions, images.shape)
+    show(probed(networks, images, named, out, options), Path(out) / "results.nc")
