@@ -121,18 +121,17 @@ def test_few_draws_and_no_slope():
     ("samples", "units", "first", "last"), [(400, 60, 6, 50), (50, 100, 6, 40)], ids=["many samples", "few samples"]
 )
 def test_intervals_hold_what_they_say(samples, units, first, last):
-    """Of 200 samples of each law: 93 to 97 % of all intervals hold the exponent, of each law no fewer than 90 %.
+    """Of 1000 samples of each law: 93 to 97 % of its intervals hold the exponent.
 
-    (Of 200 intervals of 95 % fewer than 90 % hold it once in 500 times.) The regression's own interval holds it hardly
-    ever, which is why there is a correction.
+    (By chance it is more or less once in 330 times; with 200 samples once in seven.) The regression's
+    own interval holds it hardly ever, which is why there is a correction.
     """
     rng, kept, regression = np.random.default_rng(5), {}, []
     for alpha in EXPONENTS:
-        plain = [fitted(alpha, samples, units, first, last, rng) for _ in range(200)]
+        plain = [fitted(alpha, samples, units, first, last, rng) for _ in range(1000)]
         regression += [p.low <= alpha <= p.high for p in plain]
         found = [corrected(p.alpha, samples, units, first, last, seed=k) for k, p in enumerate(plain)]
         kept[alpha] = np.mean([f.low <= alpha <= f.high for f in found])
     print(kept, np.mean(list(kept.values())), "regression:", np.mean(regression))
-    assert min(kept.values()) >= 0.9
-    assert 0.93 <= np.mean(list(kept.values())) <= 0.97
+    assert all(0.93 <= share <= 0.97 for share in kept.values())
     assert np.mean(regression) < 0.3
