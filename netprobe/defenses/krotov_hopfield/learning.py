@@ -111,7 +111,7 @@ def learn(
             course.keep()
             return Learnt(course.learner.weight, tuple(course.attempts))
         if len(course.attempts) == settings.attempts:
-            raise NetprobeError(_refusal(course.attempts, settings))
+            raise NetprobeError(_refusal(course.attempts, settings, course.typical_norm))
         course.begin()
 
 
@@ -204,6 +204,11 @@ class _Course:
     def _converged(self, norms: Tensor) -> float:
         return ((norms - self.settings.radius).abs() <= TOLERANCE).double().mean().item()
 
+    @property
+    def typical_norm(self) -> float:
+        """The median of the units' norms, over R."""
+        return self.settings.norms(self.learner.weight).median().item() / self.settings.radius
+
     def judged(self) -> Attempt:
         """How this attempt has ended."""
         weight, wins = self.learner.weight, torch.zeros(self.units, dtype=torch.bool, device=self.samples.device)
@@ -214,18 +219,27 @@ class _Course:
         return Attempt(self._converged(self.settings.norms(weight)), negative, winning)
 
 
-def _refusal(attempts: list[Attempt], settings: LocalLearning) -> str:
+def _refusal(attempts: list[Attempt], settings: LocalLearning, norm: float) -> str:
     best = [
         math.floor(100 * max(each)) / 100 for each in zip(*((a.converged, a.winning) for a in attempts), strict=True)
     ]
     smaller = "with k=2, " if settings.k > 2 else ""
     ends = "; ".join(f"attempt {n}: {' and '.join(each.faults(settings))}" for n, each in enumerate(attempts, 1))
     return (
-        f"local learning was not accepted in {len(attempts)} attempt(s), each with a seed of its own. {ends}. Learn "
-        f"for more epochs than {settings.epochs}, in smaller batches than {settings.batch_size}, {smaller}with fewer "
-        f"units or another lr than {settings.lr:g}; or accept less, converged={best[0]:.2g},winning={best[1]:.2g}: "
-        "units that have not converged can be pruned"
+        f"local learning was not accepted in {len(attempts)} attempt(s), each with a seed of its own. {ends}. The "
+        f"norms' median is {norm:.3g} R in the last: learn {_remedy(attempts[-1], norm, settings)}, {smaller}or with "
+        f"fewer units; or accept less, converged={best[0]:.2g},winning={best[1]:.2g}: units that have not converged "
+        "can be pruned, but few winners are a collapse"
     )
+
+
+def _remedy(last: Attempt, norm: float, settings: LocalLearning) -> str:
+    """Norms come to R from above, step by step; steps that are too long carry them below, where they fall together, or
+    leave few winners.
+    """
+    if norm < 1 - TOLERANCE or last.winning < settings.winning:
+        return f"at a lower lr than {settings.lr:g}"
+    return f"for more epochs than {settings.epochs}, in smaller batches than {settings.batch_size}"
 
 
 def _generator(*key: int) -> torch.Generator:

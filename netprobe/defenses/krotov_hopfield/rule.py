@@ -27,7 +27,9 @@ class LocalRule(Checked):
 
         dW_mu = g_mu (R^p v - h_mu W_mu)     d||W_mu||_p^p = p g_mu h_mu (R^p - ||W_mu||_p^p)
 
-    so that units whose g h is positive on the whole end with a p-norm of R.
+    so that units whose g h is positive on the whole end with a p-norm of R. They come from above: the k-th unit, which
+    grows there, shrinks below R, and where long steps have carried norms there, they fall together (photographs, 2000
+    units, batches of 100: at a rate of 0.1 to 0.4 R; at 0.03, 72 % of the units came to R).
 
         batched      g = 1 for the largest h, -Delta for the k-th largest; dW is summed over the batch
         sequential   one sample after the other: g = 1 for the largest Q, -Delta for ranks 2 to k

@@ -95,10 +95,17 @@ def test_a_refused_attempt_is_followed_by_another_seed(samples, caplog):
     assert not torch.equal(more.weight, found.weight)
 
 
+def test_after_steps_that_were_too_long_the_remedy_is_a_lower_rate(samples):
+    settings = LocalLearning(**EASY | {"lr": 1.0}, attempts=1)
+    with pytest.raises(NetprobeError, match=r"win a sample.*norms' median is .* R.*: learn at a lower lr than 1,"):
+        learn(samples, 10, settings, progress=False)
+
+
 def test_no_attempt_accepted_is_an_error_with_the_remedy(samples):
     settings = LocalLearning(lr=0.02, epochs=2, batch_size=100, attempts=2)
     with pytest.raises(
-        NetprobeError, match=r"not accepted in 2 attempt.*attempt 2: 0\.0%.*more epochs than 2.*converged=0,"
+        NetprobeError,
+        match=r"not accepted in 2 attempt.*attempt 2: 0\.0%.*R in the last: learn for more epochs than 2.*converged=0,",
     ):
         learn(samples, 10, settings, progress=False)
 
