@@ -192,7 +192,7 @@ class SelfConsistency(Study):
     @result
     def doubted(self, data: str) -> xr.DataTree:
         """Whether the gradients of all networks of a data set can be believed: by attacks with and without them."""
-        networks, how = self._clean(data) if data in self.settings["data"] else {}, self.settings["doubted"]
+        networks, how = self._three(data) if data in self.settings["data"] else {}, self.settings["doubted"]
         if data in self.shortly:
             networks |= {f"{name}, short": network for name, network in self._several(data)[0].items()}
         test = self._test(data, how["images"])
@@ -246,12 +246,12 @@ class SelfConsistency(Study):
         return npb.lateral_map(self._network(self.first, SCA))
 
     def _evaluated(self, data: str, how: str) -> xr.DataTree:
-        networks = self._clean(data, how)
+        networks = self._three(data, how)
         settings = {"doubts": False, "preflight": False, "progress": self.progress}
         test = self._test(data)
         return npb.evaluate(networks, test, self._attacks(test.kind), folder=self.folder / "units", **settings)
 
-    def _clean(self, data: str, how: str = "") -> dict[str, nn.Module]:
+    def _three(self, data: str, how: str = "") -> dict[str, nn.Module]:
         return {name: self._network(data, f"{name}{how}") for name in (MLP, WITHOUT, SCA)}
 
     def _several(self, data: str) -> tuple[dict[str, nn.Module], Data]:
