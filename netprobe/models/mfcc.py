@@ -23,6 +23,8 @@ ZEROS, ROLLOFF = 6, 0.99
 """Zero crossings of the resampling filter on either side, and its cut-off over the lower Nyquist frequency."""
 FLOOR = 1e-6
 """Added to every mel energy before its logarithm."""
+AT_ONCE = 4
+"""Waveforms at a time on a CPU, so that their spectra stay in its cache: half the time of 64 at once."""
 PUBLISHED = {"rate": 8000, "coefficients": 16, "n_fft": 512, "window": 64, "hop": 32, "mean": -0.9672, "std": 9.2037}
 
 
@@ -131,14 +133,19 @@ class MFCC(Constants):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        parts = wide.split(AT_ONCE if x.device.type == "cpu" else max(len(wide), 1))
         with torch.autocast(x.device.type, enabled=False):
-            frames = torch.stft(
-                wide, self.n_fft, self.hop, self.window, self.hann.to(wide.dtype), center=True, return_complex=True
-            )
-            power = torch.view_as_real(frames).square().sum(-1)
-            mel = self.filters.to(wide.dtype) @ power
-            out = self.cosines.to(wide.dtype) @ (mel + FLOOR).log()
-            return ((out - self.mean) / self.std).to(x.dtype)
+            out = torch.cat([self._cepstrum(part) for part in parts])
+        return ((out - self.mean) / self.std).to(x.dtype)
+
+    def _cepstrum(self, x: Tensor) -> Tensor:
+        """Of waveforms, not yet standardised."""
+        around = pad(x, (self.n_fft // 2, self.n_fft // 2), mode="reflect")[:, (self.n_fft - self.window) // 2 :]
+        frames = around.unfold(-1, self.window, self.hop)[:, : self.frames(x.shape[-1])]
+        spectra = torch.fft.rfft(frames * self.hann.to(x.dtype), self.n_fft)  # but for a phase: zeros follow the window
+        power = spectra.real.square() + spectra.imag.square()
+        mel = power @ self.filters.to(x.dtype).T
+        return ((mel + FLOOR).log() @ self.cosines.to(x.dtype).T).transpose(1, 2)
 
     def frames(self, samples: int) -> int:
         """How many frames so many samples have."""
